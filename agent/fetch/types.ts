@@ -1,0 +1,90 @@
+import type { Sha256 } from '../../cache/types.ts';
+import type { RemoteFetchResult } from '../../metrics/wasm-metrics.ts';
+
+/** `ISTIO_META_WASM_IMAGE_PULL_POLICY`; unknown text is `unspecified`. */
+export type PullPolicy = 'unspecified' | 'if-not-present' | 'always';
+
+/** One module that one extension config asks for. */
+export interface ModuleRequest {
+  /** `TypedExtensionConfig.name`: whose resource version is remembered, and what log lines name. */
+  readonly resourceName: string;
+  /** As istiod gave it: `oci://`, `http://` or `https://`. */
+  readonly url: string;
+  /** The checksum the config pins, lower-case hex as given; undefined when there is none (also for the text `nil`). */
+  readonly sha256: string | undefined;
+  /** Deadline over lookup, retries and body. */
+  readonly timeoutMs: number;
+  readonly pullPolicy: PullPolicy;
+  /** Text of a docker config JSON. A secret: never logged, never stored. */
+  readonly pullSecret: string | undefined;
+  /** `ISTIO_META_WASM_PLUGIN_RESOURCE_VERSION`, opaque, empty when absent. */
+  readonly pluginResourceVersion: string;
+}
+
+/** What the bytes' own digest was compared with; the first rung that matched. */
+export type MatchedPin = 'index' | 'manifest' | 'layer' | 'archive' | 'module';
+
+/** A verified module on disk. */
+export interface FetchedModule {
+  /** Absolute path of the file that Envoy is given. */
+  readonly path: string;
+  /** SHA-256 of the module file. */
+  readonly digest: Sha256;
+  /** What the stock agent calls the checksum: the manifest's digest for OCI, the module's for HTTP. */
+  readonly checksum: Sha256;
+  readonly sizeBytes: number;
+  /** Where the bytes came from for this request. */
+  readonly source: 'cache' | 'http' | 'oci';
+  readonly matchedPin: MatchedPin | undefined;
+}
+
+export type FetchErrorCode =
+  | 'bad_url'
+  | 'unsupported_scheme'
+  | 'bad_checksum'
+  | 'bad_pull_secret'
+  | 'blocked_address'
+  | 'unauthorized'
+  | 'not_found'
+  | 'http_status'
+  | 'network'
+  | 'tls'
+  | 'timeout'
+  | 'aborted'
+  | 'too_large'
+  | 'bad_manifest'
+  | 'bad_archive'
+  | 'not_wasm'
+  | 'digest_mismatch'
+  | 'checksum_mismatched'
+  | 'store';
+
+/**
+ * A module could not be had. The message says what was tried, on what URL, what was seen and what to do;
+ * it never holds a credential (URLs are printed without user info and query).
+ */
+export class FetchError extends Error {
+  override readonly name = 'FetchError';
+  readonly code: FetchErrorCode;
+  /** The label of `wasm_remote_fetch_count` this counts under; undefined for failures before any download. */
+  readonly result: RemoteFetchResult | undefined;
+  /** What the server asked for with `Retry-After`, in ms. */
+  readonly retryAfterMs: number | undefined;
+
+  constructor(
+    code: FetchErrorCode,
+    message: string,
+    options: ErrorOptions & { readonly result?: RemoteFetchResult; readonly retryAfterMs?: number } = {},
+  ) {
+    super(message, options);
+    this.code = code;
+    this.result = options.result;
+    this.retryAfterMs = options.retryAfterMs;
+  }
+}
+
+/** Turns a request into a verified file: from the cache when policy allows, else from its source. */
+export interface ModuleSource {
+  /** Throws FetchError. Joins a flight that already fetches the same content with the same credentials. */
+  fetch(request: ModuleRequest, options: { readonly signal: AbortSignal }): Promise<FetchedModule>;
+}
