@@ -57,6 +57,36 @@ const excludedTypes = [
   'validate',
 ];
 
+/**
+ * Fields that Envoy has and the package's older copy has not. Without them the JSON form (TypedStruct) of a config
+ * that uses them could not be read. Numbers: envoyproxy/envoy `api/envoy/extensions/wasm/v3/wasm.proto`.
+ */
+const overlays: Readonly<Record<string, (text: string) => string>> = {
+  'envoy/extensions/wasm/v3/wasm.proto': (text) =>
+    insertAfter(text, 'message PluginConfig {', [
+      '  enum FailurePolicy {',
+      '    UNSPECIFIED = 0;',
+      '    FAIL_RELOAD = 1;',
+      '    FAIL_CLOSED = 2;',
+      '    FAIL_OPEN = 3;',
+      '  }',
+      '  message ReloadConfig {',
+      '    config.core.v3.BackoffStrategy backoff = 1;',
+      '  }',
+      '  FailurePolicy failure_policy = 7;',
+      '  ReloadConfig reload_config = 8;',
+      '  google.protobuf.BoolValue allow_on_headers_stop_iteration = 9;',
+    ]).replace(
+      'import "google/protobuf/any.proto";',
+      'import "envoy/config/core/v3/backoff.proto";\nimport "google/protobuf/any.proto";\nimport "google/protobuf/wrappers.proto";',
+    ),
+};
+
+function insertAfter(text: string, line: string, lines: readonly string[]): string {
+  if (!text.includes(line)) throw new Error(`the overlay does not fit its input: no line "${line}"`);
+  return text.replace(line, [line, ...lines].join('\n'));
+}
+
 function findInput(file: string): string | undefined {
   return inputFolders.map((folder) => join(inputRoot, folder, file)).find((path) => existsSync(path));
 }
@@ -72,8 +102,9 @@ function collectInputs(workspace: string): void {
     if (source === undefined) throw new Error(`${file} is not in ${inputRoot}: run npm ci`);
     const target = join(workspace, file);
     mkdirSync(dirname(target), { recursive: true });
-    cpSync(source, target);
-    for (const match of readFileSync(source, 'utf8').matchAll(/^import (?:public )?"([^"]+)";/gm)) {
+    const text = overlays[file]?.(readFileSync(source, 'utf8')) ?? readFileSync(source, 'utf8');
+    writeFileSync(target, text);
+    for (const match of text.matchAll(/^import (?:public )?"([^"]+)";/gm)) {
       if (match[1] !== undefined) pending.push(match[1]);
     }
   }
@@ -103,7 +134,7 @@ try {
         local: join(repositoryRoot, 'node_modules/.bin/protoc-gen-es'),
         out: generated,
         include_imports: true,
-        opt: ['target=ts', 'import_extension=ts'],
+        opt: ['target=js+dts', 'import_extension=js'],
         types,
         exclude_types: excludedTypes,
       },

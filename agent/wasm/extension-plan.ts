@@ -1,0 +1,219 @@
+import type { ConversionResult } from '../../metrics/wasm-metrics.ts';
+import * as codec from '../../proto/codec.ts';
+import { typeUrls } from '../../proto/type-urls.ts';
+import type { ModuleRequest } from '../fetch/types.ts';
+import { describeError } from '../log.ts';
+import { type FallbackAction, fallbackFilter } from './fallback-filter.ts';
+import { readDirectives, stripAgentKeys } from './vm-environment.ts';
+
+/** What is to be done with one extension config. All bytes are encoded `TypedExtensionConfig` messages. */
+export type ExtensionPlan =
+  /** Not Wasm, or Wasm that needs nothing: passed on as it came. */
+  | { readonly kind: 'as-is'; readonly name: string; readonly isWasm: boolean; readonly bytes: Uint8Array }
+  /** A local or inline module whose environment held keys that Envoy must not see. */
+  | { readonly kind: 'stripped'; readonly name: string; readonly bytes: Uint8Array }
+  /** A remote module: fetch it, then `rewrite` gives the config to send. */
+  | {
+      readonly kind: 'fetch';
+      readonly name: string;
+      readonly request: ModuleRequest;
+      readonly fallbackAction: FallbackAction;
+      readonly fallback: Uint8Array;
+      readonly rewrite: (path: string) => Uint8Array;
+    }
+  /** Cannot be used; `fallback` stands in where the kind of filter is known. */
+  | {
+      readonly kind: 'refused';
+      /** Empty when not even the name could be read. */
+      readonly name: string;
+      readonly reason: string;
+      readonly result: ConversionResult;
+      readonly fallbackAction: FallbackAction | undefined;
+      readonly fallback: Uint8Array | undefined;
+    };
+
+/** Deadline when the config gives none (istio/istio `pkg/wasm/cache.go`). */
+const defaultTimeoutMs = 5_000;
+
+/** Decides what to do with one resource of an ECDS response. Pure; never throws for bad bytes. */
+export function planExtensionConfig(resource: codec.Any): ExtensionPlan {
+  const refuse = (name: string, reason: string): ExtensionPlan => ({
+    kind: 'refused',
+    name,
+    reason,
+    result: 'unmarshal_failure',
+    fallbackAction: undefined,
+    fallback: undefined,
+  });
+  if (resource.typeUrl !== typeUrls.extensionConfig) {
+    return refuse('', `resource has type ${resource.typeUrl}, expected ${typeUrls.extensionConfig}`);
+  }
+  let config: codec.TypedExtensionConfig;
+  try {
+    config = codec.decodeExtensionConfig(resource.value);
+  } catch (error) {
+    return refuse('', `extension config does not decode: ${describeError(error)}`);
+  }
+  const { name, typedConfig } = config;
+  if (typedConfig === undefined) return refuse(name, 'extension config has no typed_config');
+  const filter = readFilter(typedConfig);
+  switch (filter.kind) {
+    case 'other':
+      return { kind: 'as-is', name, isWasm: false, bytes: resource.value };
+    case 'broken':
+      return refuseWithFallback(config, filter.filterKind, 'deny', filter.reason, 'unmarshal_failure');
+    case 'wasm':
+      return planWasm(config, filter.filterKind, filter.filter, resource.value);
+    default:
+      return filter satisfies never;
+  }
+}
+
+type FilterReading =
+  | { readonly kind: 'other' }
+  | { readonly kind: 'broken'; readonly filterKind: codec.FilterKind; readonly reason: string }
+  | { readonly kind: 'wasm'; readonly filterKind: codec.FilterKind; readonly filter: codec.WasmFilter };
+
+const filterKindByTypeUrl: ReadonlyMap<string, codec.FilterKind> = new Map([
+  [typeUrls.httpWasm, 'http'],
+  [typeUrls.networkWasm, 'network'],
+]);
+
+function readFilter(typedConfig: codec.Any): FilterReading {
+  const direct = filterKindByTypeUrl.get(typedConfig.typeUrl);
+  if (direct !== undefined) {
+    try {
+      return { kind: 'wasm', filterKind: direct, filter: codec.decodeWasm(direct, typedConfig.value) };
+    } catch (error) {
+      return {
+        kind: 'broken',
+        filterKind: direct,
+        reason: `${direct} Wasm config does not decode: ${describeError(error)}`,
+      };
+    }
+  }
+  const family = structFamily(typedConfig.typeUrl);
+  if (family === undefined) return { kind: 'other' };
+  let struct: ReturnType<typeof codec.decodeTypedStruct>;
+  try {
+    struct = codec.decodeTypedStruct(family, typedConfig.value);
+  } catch {
+    // Which filter it is for cannot be told; Envoy names the fault in its own NACK.
+    return { kind: 'other' };
+  }
+  const filterKind = filterKindByTypeUrl.get(struct.typeUrl);
+  if (filterKind === undefined) return { kind: 'other' };
+  if (struct.json === undefined) {
+    return {
+      kind: 'broken',
+      filterKind,
+      reason: `TypedStruct for the ${filterKind} Wasm filter has no value`,
+    };
+  }
+  try {
+    return { kind: 'wasm', filterKind, filter: codec.wasmFromJson(filterKind, struct.json) };
+  } catch (error) {
+    const reason = `TypedStruct does not convert to the ${filterKind} Wasm filter: ${describeError(error)}`;
+    return { kind: 'broken', filterKind, reason };
+  }
+}
+
+function structFamily(typeUrl: string): 'udpa' | 'xds' | undefined {
+  if (typeUrl === typeUrls.udpaTypedStruct) return 'udpa';
+  if (typeUrl === typeUrls.xdsTypedStruct) return 'xds';
+  return undefined;
+}
+
+function planWasm(
+  config: codec.TypedExtensionConfig,
+  kind: codec.FilterKind,
+  filter: codec.WasmFilter,
+  original: Uint8Array,
+): ExtensionPlan {
+  const { name } = config;
+  const plugin = filter.config;
+  const action: FallbackAction = isFailOpen(plugin) ? 'allow' : 'deny';
+  const vm = plugin?.vm.case === 'vmConfig' ? plugin.vm.value : undefined;
+  const code = vm?.code?.specifier;
+  if (vm === undefined || code === undefined || code.case === undefined) {
+    const reason = 'Wasm config names neither remote nor local code (config.vm_config.code is empty)';
+    return refuseWithFallback(config, kind, action, reason, 'unmarshal_failure');
+  }
+  if (code.case === 'local') {
+    if (!stripAgentKeys(vm)) return { kind: 'as-is', name, isWasm: true, bytes: original };
+    return { kind: 'stripped', name, bytes: encodeWith(config, kind, codec.encodeWasm(filter)) };
+  }
+  const directives = readDirectives(vm);
+  stripAgentKeys(vm);
+  if (directives.pullSecret.kind === 'missing') {
+    const reason = `cannot fetch Wasm module ${plugin?.name ?? name}: missing image pulling secret (istiod does not know the secret, or may not give it to this proxy)`;
+    return refuseWithFallback(config, kind, action, reason, 'fetch_failure');
+  }
+  const httpUri = code.value.httpUri;
+  if (httpUri === undefined) {
+    const reason = `wasm remote fetch does not have httpUri specified for config ${name}`;
+    return refuseWithFallback(config, kind, action, reason, 'miss_remote_fetch_hint');
+  }
+  return {
+    kind: 'fetch',
+    name,
+    request: {
+      resourceName: name,
+      url: httpUri.uri,
+      sha256: code.value.sha256 === '' || code.value.sha256 === 'nil' ? undefined : code.value.sha256,
+      timeoutMs: httpUri.timeout === undefined ? defaultTimeoutMs : durationMs(httpUri.timeout),
+      pullPolicy: directives.pullPolicy,
+      pullSecret: directives.pullSecret.kind === 'given' ? directives.pullSecret.text : undefined,
+      pluginResourceVersion: directives.pluginResourceVersion,
+    },
+    fallbackAction: action,
+    fallback: encodeFallback(config, kind, action),
+    rewrite: (path) => {
+      codec.setLocalCode(vm, path);
+      return encodeWith(config, kind, codec.encodeWasm(filter));
+    },
+  };
+}
+
+/** `failure_policy` wins; unspecified falls back to the deprecated `fail_open`, which is closed by default. */
+function isFailOpen(plugin: codec.WasmFilter['config']): boolean {
+  if (plugin === undefined) return false;
+  if (plugin.failurePolicy !== codec.FailurePolicy.UNSPECIFIED) {
+    return plugin.failurePolicy === codec.FailurePolicy.FAIL_OPEN;
+  }
+  return plugin.failOpen;
+}
+
+function durationMs(duration: { readonly seconds: bigint; readonly nanos: number }): number {
+  return Math.max(0, Number(duration.seconds) * 1_000 + duration.nanos / 1e6);
+}
+
+const wasmTypeUrls = { http: typeUrls.httpWasm, network: typeUrls.networkWasm } as const;
+
+function encodeWith(
+  config: codec.TypedExtensionConfig,
+  kind: codec.FilterKind,
+  wasm: Uint8Array,
+): Uint8Array {
+  return codec.encodeExtensionConfig({ ...config, typedConfig: codec.makeAny(wasmTypeUrls[kind], wasm) });
+}
+
+function encodeFallback(
+  config: codec.TypedExtensionConfig,
+  kind: codec.FilterKind,
+  action: FallbackAction,
+): Uint8Array {
+  const { typeUrl, value } = fallbackFilter(kind, action);
+  return codec.encodeExtensionConfig({ ...config, typedConfig: codec.makeAny(typeUrl, value) });
+}
+
+function refuseWithFallback(
+  config: codec.TypedExtensionConfig,
+  kind: codec.FilterKind,
+  fallbackAction: FallbackAction,
+  reason: string,
+  result: ConversionResult,
+): ExtensionPlan {
+  const fallback = encodeFallback(config, kind, fallbackAction);
+  return { kind: 'refused', name: config.name, reason, result, fallbackAction, fallback };
+}

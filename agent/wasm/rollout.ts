@@ -1,0 +1,298 @@
+/**
+ * What happens to one extension config between istiod and Envoy, as a pure state machine: no I/O, no clock.
+ * `transition` takes a state and an event and gives the next state and what is to be done. The machine holds for
+ * one resource name; push numbers grow over the life of the process, offer numbers are made by the caller.
+ *
+ * Its promises: an older push never overtakes a newer one; every push gets one first verdict and, when it was
+ * negative, at most one healing; a module is offered only after it was prepared (verified); what Envoy runs is
+ * replaced only by something Envoy can run.
+ */
+import type { DeltaDiscoveryResponse, DiscoveryResponse, Resource } from '../../proto/codec.ts';
+
+/** What a config came in, so that it can go down, and again later, as istiod wrapped it. */
+export interface ConfigEnvelope {
+  /** `version_info` or `system_version_info` of the response. */
+  readonly version: string;
+  /** The response without its resources and names of removed ones. */
+  readonly response: DiscoveryResponse | DeltaDiscoveryResponse;
+  /** Delta: the resource's wrapper; its `resource` field is replaced when sent. */
+  readonly wrapper: Resource | undefined;
+}
+
+/** An encoded `TypedExtensionConfig` and what it needs on disk. */
+export interface PreparedConfig {
+  readonly bytes: Uint8Array;
+  readonly envelope: ConfigEnvelope;
+  /** SHA-256 of the module file it names; undefined when it names none of ours. */
+  readonly moduleDigest: string | undefined;
+}
+
+/** `plugin`: what istiod asked for; `fallback`: the filter that stands in by fail strategy. */
+export type OfferContent = 'plugin' | 'fallback';
+
+/** A config on its way to Envoy, or running there. */
+export interface Offer {
+  readonly number: number;
+  /** The push whose config this is. */
+  readonly push: number;
+  readonly content: OfferContent;
+  readonly config: PreparedConfig;
+}
+
+/** How far the newest push has come. */
+export type Progress =
+  /** Nothing wanted: never pushed, withdrawn, or its stream ended before Envoy answered. */
+  | { readonly kind: 'none' }
+  /** The module is being fetched for the first time for this push. */
+  | { readonly kind: 'preparing' }
+  /** Sent; Envoy has not answered yet. */
+  | { readonly kind: 'offered' }
+  /** Envoy runs it. */
+  | { readonly kind: 'active' }
+  /** It could not be had or Envoy refused it. */
+  | {
+      readonly kind: 'failed';
+      readonly reason: string;
+      readonly attemptCount: number;
+      readonly retry: RetryState;
+    };
+
+export type RetryState = 'none' | 'waiting' | 'running';
+
+export interface RolloutState {
+  /** The newest push, 0 before the first and after withdrawal. */
+  readonly push: number;
+  /** The stand-in of the newest push. */
+  readonly fallback: PreparedConfig | undefined;
+  readonly progress: Progress;
+  /** Sent on this stream and not answered, oldest first. */
+  readonly inFlight: readonly Offer[];
+  /** What Envoy has ACKed last; undefined when it runs nothing of this name. */
+  readonly acknowledged: Offer | undefined;
+}
+
+export type RolloutEvent =
+  /** istiod sent the resource and it needs no fetch. */
+  | { readonly kind: 'pushed-ready'; readonly push: number; readonly config: PreparedConfig }
+  /** istiod sent the resource and its module must be fetched. */
+  | { readonly kind: 'pushed-remote'; readonly push: number; readonly fallback: PreparedConfig }
+  /** istiod sent something that cannot be used. */
+  | {
+      readonly kind: 'pushed-refused';
+      readonly push: number;
+      readonly reason: string;
+      readonly fallback: PreparedConfig | undefined;
+    }
+  | { readonly kind: 'prepared'; readonly push: number; readonly config: PreparedConfig }
+  | {
+      readonly kind: 'preparation-failed';
+      readonly push: number;
+      readonly reason: string;
+      readonly isRetryable: boolean;
+    }
+  | { readonly kind: 'retry-due'; readonly push: number }
+  | { readonly kind: 'acknowledged'; readonly offer: number }
+  | { readonly kind: 'rejected'; readonly offer: number; readonly reason: string }
+  /** istiod no longer sends it, or Envoy no longer asks for it. */
+  | { readonly kind: 'withdrawn' }
+  /** The stream to Envoy ended: unanswered offers are lost, a running fetch goes on. */
+  | { readonly kind: 'stream-ended' };
+
+export type RolloutEffect =
+  | { readonly kind: 'send'; readonly offer: Offer }
+  /** Fetch and rewrite; then `prepared` or `preparation-failed`. */
+  | { readonly kind: 'prepare'; readonly push: number }
+  | { readonly kind: 'cancel-preparation'; readonly push: number }
+  | { readonly kind: 'schedule-retry'; readonly push: number; readonly attemptCount: number }
+  | { readonly kind: 'cancel-retry' }
+  /** The verdict on a push as istiod is to hear it; a second, positive one is a healing. */
+  | { readonly kind: 'settle'; readonly push: number; readonly failure: string | undefined };
+
+export interface Transition {
+  readonly state: RolloutState;
+  readonly effects: readonly RolloutEffect[];
+}
+
+export const initialRollout: RolloutState = {
+  push: 0,
+  fallback: undefined,
+  progress: { kind: 'none' },
+  inFlight: [],
+  acknowledged: undefined,
+};
+
+/** `nextOffer` makes the number of an offer this transition sends. */
+export function transition(state: RolloutState, event: RolloutEvent, nextOffer: () => number): Transition {
+  switch (event.kind) {
+    case 'pushed-ready': {
+      if (event.push <= state.push) return unchanged(state);
+      const next = supersede(state, event.push, undefined);
+      return send(
+        next,
+        { push: event.push, content: 'plugin', config: event.config },
+        { kind: 'offered' },
+        nextOffer,
+      );
+    }
+    case 'pushed-remote': {
+      if (event.push <= state.push) return unchanged(state);
+      const next = supersede(state, event.push, event.fallback);
+      // The new fetch comes before the end of the old one, so that it joins its flight and no byte comes twice.
+      const effects: RolloutEffect[] = [{ kind: 'prepare', push: event.push }, ...next.effects];
+      return { state: { ...next.state, progress: { kind: 'preparing' } }, effects };
+    }
+    case 'pushed-refused': {
+      if (event.push <= state.push) return unchanged(state);
+      return fail(supersede(state, event.push, event.fallback), event.reason, false, nextOffer);
+    }
+    case 'prepared': {
+      if (event.push !== state.push || !isPreparing(state.progress)) return unchanged(state);
+      const content: NewOffer = { push: event.push, content: 'plugin', config: event.config };
+      return send({ state, effects: [] }, content, { kind: 'offered' }, nextOffer);
+    }
+    case 'preparation-failed': {
+      if (event.push !== state.push || !isPreparing(state.progress)) return unchanged(state);
+      return fail({ state, effects: [] }, event.reason, event.isRetryable, nextOffer);
+    }
+    case 'retry-due': {
+      const { progress } = state;
+      if (event.push !== state.push || progress.kind !== 'failed' || progress.retry !== 'waiting')
+        return unchanged(state);
+      return {
+        state: { ...state, progress: { ...progress, retry: 'running' } },
+        effects: [{ kind: 'prepare', push: event.push }],
+      };
+    }
+    case 'acknowledged':
+      return acknowledge(state, event.offer);
+    case 'rejected':
+      return reject(state, event.offer, event.reason, nextOffer);
+    case 'withdrawn': {
+      const next = supersede(state, 0, undefined);
+      return { state: { ...next.state, acknowledged: undefined }, effects: next.effects };
+    }
+    case 'stream-ended':
+      return endStream(state);
+    default:
+      return event satisfies never;
+  }
+}
+
+type NewOffer = Omit<Offer, 'number'>;
+
+function unchanged(state: RolloutState): Transition {
+  return { state, effects: [] };
+}
+
+function isPreparing(progress: Progress): boolean {
+  return progress.kind === 'preparing' || (progress.kind === 'failed' && progress.retry === 'running');
+}
+
+/** Ends all work for the push before. */
+function supersede(state: RolloutState, push: number, fallback: PreparedConfig | undefined): Transition {
+  const effects: RolloutEffect[] = [];
+  if (isPreparing(state.progress)) effects.push({ kind: 'cancel-preparation', push: state.push });
+  if (state.progress.kind === 'failed' && state.progress.retry === 'waiting')
+    effects.push({ kind: 'cancel-retry' });
+  return { state: { ...state, push, fallback, progress: { kind: 'none' } }, effects };
+}
+
+function send(from: Transition, content: NewOffer, progress: Progress, nextOffer: () => number): Transition {
+  const offer: Offer = { ...content, number: nextOffer() };
+  return {
+    state: { ...from.state, progress, inFlight: [...from.state.inFlight, offer] },
+    effects: [...from.effects, { kind: 'send', offer }],
+  };
+}
+
+/** The newest push cannot be had: tell istiod, keep what Envoy runs or put the stand-in there, try again later. */
+function fail(from: Transition, reason: string, isRetryable: boolean, nextOffer: () => number): Transition {
+  const { state } = from;
+  const before = state.progress.kind === 'failed' ? state.progress.attemptCount : 0;
+  const attemptCount = before + 1;
+  const progress: Progress = {
+    kind: 'failed',
+    reason,
+    attemptCount,
+    retry: isRetryable ? 'waiting' : 'none',
+  };
+  const effects: RolloutEffect[] = [...from.effects, { kind: 'settle', push: state.push, failure: reason }];
+  if (isRetryable) effects.push({ kind: 'schedule-retry', push: state.push, attemptCount });
+  const next: Transition = { state: { ...state, progress }, effects };
+  const standIn = neededStandIn(state);
+  return standIn === undefined ? next : send(next, standIn, progress, nextOffer);
+}
+
+/**
+ * The stand-in is sent only where Envoy runs no plugin: an update that fails leaves the last good one in force.
+ * An earlier offer that Envoy has not answered decides itself: its ACK makes a last good config, its NACK comes
+ * back to this question.
+ */
+function neededStandIn(state: RolloutState): NewOffer | undefined {
+  if (state.fallback === undefined || state.acknowledged?.content === 'plugin') return undefined;
+  if (state.inFlight.some((offer) => offer.content === 'plugin')) return undefined;
+  const latest = state.inFlight.at(-1) ?? state.acknowledged;
+  if (latest !== undefined && Buffer.compare(latest.config.bytes, state.fallback.bytes) === 0)
+    return undefined;
+  return { push: state.push, content: 'fallback', config: state.fallback };
+}
+
+function acknowledge(state: RolloutState, number: number): Transition {
+  const offer = state.inFlight.find((candidate) => candidate.number === number);
+  if (offer === undefined) return unchanged(state);
+  const inFlight = state.inFlight.filter((candidate) => candidate.number !== number);
+  // A withdrawn resource is forgotten: whether Envoy still holds it cannot be known.
+  if (state.push === 0) return unchanged({ ...state, inFlight });
+  const next: RolloutState = { ...state, inFlight, acknowledged: offer };
+  const isWanted =
+    offer.content === 'plugin' && offer.push === state.push && state.progress.kind === 'offered';
+  if (!isWanted) return unchanged(next);
+  const settle: RolloutEffect = { kind: 'settle', push: state.push, failure: undefined };
+  return { state: { ...next, progress: { kind: 'active' } }, effects: [settle] };
+}
+
+/**
+ * Envoy refused an offer. It must be given something it can run at once: an Envoy left with a rejected extension
+ * config refuses the next listener update too. What it ran before, or with nothing before, the stand-in.
+ */
+function reject(state: RolloutState, number: number, reason: string, nextOffer: () => number): Transition {
+  const offer = state.inFlight.find((candidate) => candidate.number === number);
+  if (offer === undefined) return unchanged(state);
+  const inFlight = state.inFlight.filter((candidate) => candidate.number !== number);
+  let next: Transition = { state: { ...state, inFlight }, effects: [] };
+  if (offer.content === 'plugin' && offer.push === state.push && state.progress.kind === 'offered') {
+    // Not tried again by itself: the same bytes would be refused again.
+    next = {
+      state: { ...next.state, progress: { kind: 'failed', reason, attemptCount: 1, retry: 'none' } },
+      effects: [{ kind: 'settle', push: state.push, failure: reason }],
+    };
+  }
+  // A later offer is already there: Envoy's answer to that one decides.
+  if (inFlight.length > 0) return next;
+  const repair = repairAfter(offer, state);
+  return repair === undefined ? next : send(next, repair, next.state.progress, nextOffer);
+}
+
+function repairAfter(rejected: Offer, state: RolloutState): NewOffer | undefined {
+  const good = state.acknowledged;
+  if (good !== undefined && good.number !== rejected.number) {
+    // The same bytes a second time would be refused a second time, without end.
+    if (Buffer.compare(good.config.bytes, rejected.config.bytes) === 0) return undefined;
+    return { push: good.push, content: good.content, config: good.config };
+  }
+  if (rejected.content === 'fallback' || state.fallback === undefined) return undefined;
+  return { push: state.push, content: 'fallback', config: state.fallback };
+}
+
+function endStream(state: RolloutState): Transition {
+  const { progress } = state;
+  const effects: RolloutEffect[] = [];
+  let next = progress;
+  // On its next stream Envoy asks again and istiod pushes again; until then there is nobody to send to.
+  if (progress.kind === 'offered') next = { kind: 'none' };
+  if (progress.kind === 'failed' && progress.retry === 'waiting') {
+    effects.push({ kind: 'cancel-retry' });
+    next = { ...progress, retry: 'none' };
+  }
+  return { state: { ...state, progress: next, inFlight: [] }, effects };
+}

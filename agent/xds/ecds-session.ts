@@ -1,0 +1,251 @@
+import { typeUrls } from '../../proto/type-urls.ts';
+import { describeError, type Logger } from '../log.ts';
+import type { PluginRollouts, RolloutStream } from '../wasm/plugin-rollouts.ts';
+import type { Offer } from '../wasm/rollout.ts';
+import {
+  type DownstreamRequest,
+  type EcdsDialect,
+  ecdsDialect,
+  encodeSubscription,
+  type UpstreamPush,
+} from './ecds-dialect.ts';
+import { EcdsSubscription } from './ecds-subscription.ts';
+import { grpcCode } from './grpc-status.ts';
+import type { InterceptedStream, StreamInterceptor } from './interceptor.ts';
+
+/** How one resource of what istiod sent stands. `push` tells an old verdict from a new one. */
+type Outcome = { readonly push: number } & (
+  | { readonly kind: 'pending' | 'accepted' }
+  | { readonly kind: 'failed'; readonly reason: string }
+);
+
+/** The newest response of istiod on this stream and what it has been answered. */
+interface LatestPush {
+  readonly nonce: string;
+  readonly version: string;
+  verdict: 'none' | 'ack' | 'nack';
+}
+
+/** What a nonce of ours stands for. */
+type SentResponse =
+  | { readonly kind: 'offer'; readonly name: string; readonly offer: number }
+  /** An empty response or names of removed resources: settles the outcome of this key. */
+  | { readonly kind: 'notice'; readonly key: string; readonly push: number };
+
+/** A NACK is read by people and kept by istiod: enough for the first reasons, never a page for each plugin. */
+const maxFailureLength = 4_096;
+
+/** Responses Envoy has not answered: a few pushes of a thousand plugins, and still little memory. */
+const maxUnansweredCount = 20_000;
+
+/**
+ * ECDS on one stream: an xDS server to Envoy and an xDS client to istiod, each side with its own nonces. Every
+ * resource goes down alone, so that its nonce names it; istiod hears one verdict on a push when all its resources
+ * have settled, and one more when a failed one has healed. Rules: docs/ecds.md.
+ */
+export class EcdsSession implements StreamInterceptor, RolloutStream {
+  readonly #stream: InterceptedStream;
+  readonly #rollouts: PluginRollouts;
+  readonly #log: Logger;
+  readonly #dialect: EcdsDialect;
+  readonly #subscription: EcdsSubscription;
+  readonly #sent = new Map<string, SentResponse>();
+  readonly #outcomes = new Map<string, Outcome>();
+  #latest: LatestPush | undefined;
+  /** State of the world: the version istiod was last told is accepted. */
+  #acceptedVersion = '';
+  #nonceCounter = 0;
+  #noticeCounter = 0;
+  /** True while a push is taken apart: verdicts wait until all its resources are known. */
+  #isTakingPush = false;
+
+  constructor(options: {
+    readonly stream: InterceptedStream;
+    readonly rollouts: PluginRollouts;
+    readonly log: Logger;
+  }) {
+    this.#stream = options.stream;
+    this.#rollouts = options.rollouts;
+    this.#log = options.log;
+    this.#dialect = ecdsDialect(options.stream.kind);
+    this.#subscription = new EcdsSubscription(options.stream.kind);
+    this.#rollouts.attach(this);
+  }
+
+  onResponse(message: Uint8Array): void {
+    let push: UpstreamPush;
+    try {
+      push = this.#dialect.decodeResponse(message);
+    } catch (error) {
+      const text = `ECDS response from istiod does not decode (${message.length} bytes): ${describeError(error)}`;
+      this.#log.error('ECDS response does not decode', { id: this.#stream.id, reason: describeError(error) });
+      this.#stream.end({ code: grpcCode.internal, message: text });
+      return;
+    }
+    if (push.typeUrl !== typeUrls.extensionConfig) {
+      // The first resource looked like ECDS, the response says otherwise: not ours.
+      this.#stream.sendDownstream(message);
+      return;
+    }
+    this.#takePush(push);
+  }
+
+  onRequest(message: Uint8Array): void {
+    let request: DownstreamRequest;
+    try {
+      request = this.#dialect.decodeRequest(message);
+    } catch (error) {
+      const text = `ECDS request from Envoy does not decode (${message.length} bytes): ${describeError(error)}`;
+      this.#log.error('ECDS request does not decode', { id: this.#stream.id, reason: describeError(error) });
+      this.#stream.end({ code: grpcCode.invalidArgument, message: text });
+      return;
+    }
+    const change = this.#subscription.change(request);
+    for (const name of change.droppedNames(this.#rollouts.names())) this.#forget(name);
+    // First the names, then the verdict: state of the world reads a change of names as an ACK.
+    if (change.isForwarded) this.#forwardSubscription(request, message);
+    if (request.nonce !== '') this.#takeAnswer(request);
+  }
+
+  close(): void {
+    this.#rollouts.detach(this);
+    this.#sent.clear();
+  }
+
+  send(name: string, offer: Offer): void {
+    const nonce = this.#nextNonce();
+    this.#sent.set(nonce, { kind: 'offer', name, offer: offer.number });
+    this.#log.debug('extension config sent', { id: this.#stream.id, name, content: offer.content, nonce });
+    this.#stream.sendDownstream(this.#dialect.encodeOffer(offer, nonce));
+  }
+
+  settled(name: string, push: number, failure: string | undefined): void {
+    this.#settle(name, push, failure);
+  }
+
+  #takePush(push: UpstreamPush): void {
+    if (this.#sent.size > maxUnansweredCount) {
+      const message = `Envoy has left ${this.#sent.size} extension configs unanswered (at most ${maxUnansweredCount})`;
+      this.#stream.end({ code: grpcCode.resourceExhausted, message });
+      return;
+    }
+    this.#dropSettledNotices();
+    this.#latest = { nonce: push.nonce, version: push.version, verdict: 'none' };
+    this.#isTakingPush = true;
+    const { push: number, names, start } = this.#rollouts.push(push.response, push.version, push.resources);
+    for (const name of this.#subscription.withdrawnNames(names, this.#rollouts.names())) this.#forget(name);
+    for (const name of names) this.#outcomes.set(name, { push: number, kind: 'pending' });
+    this.#log.debug('ECDS push', { id: this.#stream.id, version: push.version, resources: names.length });
+    start();
+    for (const name of push.removedNames) {
+      this.#forget(name);
+      this.#sendNotice(push, [name], `removal of ${name}`);
+    }
+    if (names.length === 0 && push.removedNames.length === 0) this.#sendNotice(push, [], 'empty response');
+    this.#isTakingPush = false;
+    this.#answerWhenSettled();
+  }
+
+  #sendNotice(push: UpstreamPush, removedNames: readonly string[], key: string): void {
+    const nonce = this.#nextNonce();
+    // Below zero: never the number of a push.
+    this.#noticeCounter -= 1;
+    this.#outcomes.set(key, { push: this.#noticeCounter, kind: 'pending' });
+    this.#sent.set(nonce, { kind: 'notice', key, push: this.#noticeCounter });
+    this.#stream.sendDownstream(this.#dialect.encodeNotice(push, removedNames, nonce));
+  }
+
+  /** A notice speaks of one response only: a refused one must not spoil the verdicts after it. */
+  #dropSettledNotices(): void {
+    for (const [key, outcome] of this.#outcomes) {
+      if (outcome.push < 0 && outcome.kind !== 'pending') this.#outcomes.delete(key);
+    }
+  }
+
+  #takeAnswer(request: DownstreamRequest): void {
+    const sent = this.#sent.get(request.nonce);
+    // Answered before (state of the world repeats the nonce when only names change), or of another stream.
+    if (sent === undefined) return;
+    this.#sent.delete(request.nonce);
+    switch (sent.kind) {
+      case 'offer':
+        if (request.failure === undefined) this.#rollouts.acknowledged(sent.name, sent.offer);
+        else this.#rollouts.rejected(sent.name, sent.offer, request.failure);
+        return;
+      case 'notice':
+        this.#settle(sent.key, sent.push, request.failure);
+        if (request.failure === undefined) this.#outcomes.delete(sent.key);
+        return;
+      default:
+        sent satisfies never;
+    }
+  }
+
+  #settle(key: string, push: number, failure: string | undefined): void {
+    const outcome = this.#outcomes.get(key);
+    if (outcome?.push !== push) return;
+    this.#outcomes.set(
+      key,
+      failure === undefined ? { push, kind: 'accepted' } : { push, kind: 'failed', reason: failure },
+    );
+    this.#answerWhenSettled();
+  }
+
+  /** Nobody waits for this resource any more: it decides no verdict. */
+  #forget(name: string): void {
+    this.#rollouts.withdraw(name);
+    this.#outcomes.delete(name);
+    if (!this.#isTakingPush) this.#answerWhenSettled();
+  }
+
+  /** The verdict on istiod's newest push, when every resource has one; older pushes are never answered. */
+  #answerWhenSettled(): void {
+    const latest = this.#latest;
+    if (latest === undefined || this.#isTakingPush) return;
+    const failures: string[] = [];
+    for (const [name, outcome] of this.#outcomes) {
+      if (outcome.kind === 'pending') return;
+      if (outcome.kind === 'failed') failures.push(`${name}: ${outcome.reason}`);
+    }
+    const verdict = failures.length === 0 ? 'ack' : 'nack';
+    if (latest.verdict === verdict) return;
+    latest.verdict = verdict;
+    if (verdict === 'ack') this.#acceptedVersion = latest.version;
+    const failure = verdict === 'ack' ? undefined : joinFailures(failures);
+    this.#log.debug('ECDS push answered', { id: this.#stream.id, version: latest.version, verdict });
+    this.#stream.sendUpstream(
+      this.#dialect.encodeVerdict({
+        nonce: latest.nonce,
+        version: this.#acceptedVersion,
+        names: this.#subscription.names,
+        failure,
+      }),
+    );
+  }
+
+  #forwardSubscription(request: DownstreamRequest, message: Uint8Array): void {
+    const latest = this.#latest;
+    if (latest === undefined && request.nonce === '') {
+      // Nothing of ours is in it: it passes exactly, node and all.
+      if (request.kind === 'sotw') this.#acceptedVersion = request.message.versionInfo;
+      this.#stream.sendUpstream(message);
+      return;
+    }
+    const context =
+      latest === undefined ? undefined : { nonce: latest.nonce, version: this.#acceptedVersion };
+    this.#stream.sendUpstream(encodeSubscription(request, context));
+    if (request.kind === 'sotw' && latest !== undefined) latest.verdict = 'ack';
+  }
+
+  #nextNonce(): string {
+    this.#nonceCounter += 1;
+    return `${this.#stream.id}-${this.#nonceCounter}`;
+  }
+}
+
+function joinFailures(failures: readonly string[]): string {
+  const text = failures.join('; ');
+  return text.length <= maxFailureLength
+    ? text
+    : `${text.slice(0, maxFailureLength)} ... (${failures.length} in all)`;
+}

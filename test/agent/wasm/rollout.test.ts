@@ -1,0 +1,395 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import fc from 'fast-check';
+import {
+  initialRollout,
+  type PreparedConfig,
+  type RolloutEffect,
+  type RolloutEvent,
+  type RolloutState,
+  transition,
+} from '../../../agent/wasm/rollout.ts';
+import { makeResponse } from '../../../proto/codec.ts';
+
+const envelope = { version: 'v', response: makeResponse({}), wrapper: undefined };
+
+function config(text: string): PreparedConfig {
+  return { bytes: Buffer.from(text), envelope, moduleDigest: undefined };
+}
+
+/** Runs events in order; collects what was done, offers written as `number:text`. */
+function run(events: readonly RolloutEvent[]): { state: RolloutState; done: string[] } {
+  let state = initialRollout;
+  let offers = 0;
+  const done: string[] = [];
+  for (const event of events) {
+    const next = transition(state, event, () => ++offers);
+    state = next.state;
+    done.push(...next.effects.map(describeEffect));
+  }
+  return { state, done };
+}
+
+function describeEffect(effect: RolloutEffect): string {
+  switch (effect.kind) {
+    case 'send':
+      return `send ${effect.offer.number}:${Buffer.from(effect.offer.config.bytes).toString()}`;
+    case 'settle':
+      return `settle ${effect.push} ${effect.failure ?? 'ok'}`;
+    case 'schedule-retry':
+      return `retry ${effect.push} after ${effect.attemptCount}`;
+    case 'prepare':
+    case 'cancel-preparation':
+      return `${effect.kind} ${effect.push}`;
+    case 'cancel-retry':
+      return effect.kind;
+    default:
+      return effect satisfies never;
+  }
+}
+
+const ready = (push: number, text: string): RolloutEvent => ({
+  kind: 'pushed-ready',
+  push,
+  config: config(text),
+});
+const remote = (push: number): RolloutEvent => ({ kind: 'pushed-remote', push, fallback: config('rbac') });
+const prepared = (push: number, text: string): RolloutEvent => ({
+  kind: 'prepared',
+  push,
+  config: config(text),
+});
+const failed = (push: number, isRetryable = true): RolloutEvent => ({
+  kind: 'preparation-failed',
+  push,
+  reason: 'gone',
+  isRetryable,
+});
+const ack = (offer: number): RolloutEvent => ({ kind: 'acknowledged', offer });
+const nack = (offer: number): RolloutEvent => ({ kind: 'rejected', offer, reason: 'bad' });
+const retry = (push: number): RolloutEvent => ({ kind: 'retry-due', push });
+
+describe('the rollout of one extension config', () => {
+  const rows: readonly [string, readonly RolloutEvent[], readonly string[]][] = [
+    [
+      'a config that needs no fetch is sent and settles with the ACK',
+      [ready(1, 'a'), ack(1)],
+      ['send 1:a', 'settle 1 ok'],
+    ],
+    [
+      'a remote module is sent when it is there',
+      [remote(1), prepared(1, 'a'), ack(1)],
+      ['prepare 1', 'send 1:a', 'settle 1 ok'],
+    ],
+    [
+      'a first load that fails puts the stand-in there and is tried again',
+      [remote(1), failed(1), ack(1)],
+      ['prepare 1', 'settle 1 gone', 'retry 1 after 1', 'send 1:rbac'],
+    ],
+    [
+      'a failed load heals: the plugin takes the place of the stand-in and istiod hears it',
+      [remote(1), failed(1), ack(1), retry(1), prepared(1, 'a'), ack(2)],
+      [
+        'prepare 1',
+        'settle 1 gone',
+        'retry 1 after 1',
+        'send 1:rbac',
+        'prepare 1',
+        'send 2:a',
+        'settle 1 ok',
+      ],
+    ],
+    [
+      'a second failure sends nothing new',
+      [remote(1), failed(1), ack(1), retry(1), failed(1)],
+      [
+        'prepare 1',
+        'settle 1 gone',
+        'retry 1 after 1',
+        'send 1:rbac',
+        'prepare 1',
+        'settle 1 gone',
+        'retry 1 after 2',
+      ],
+    ],
+    [
+      'an update that fails leaves the last good plugin in force',
+      [remote(1), prepared(1, 'a'), ack(1), remote(2), failed(2)],
+      ['prepare 1', 'send 1:a', 'settle 1 ok', 'prepare 2', 'settle 2 gone', 'retry 2 after 1'],
+    ],
+    [
+      'an update that fails over a stand-in of another strategy changes the stand-in',
+      [
+        remote(1),
+        failed(1, false),
+        ack(1),
+        { kind: 'pushed-remote', push: 2, fallback: config('open') },
+        failed(2, false),
+      ],
+      ['prepare 1', 'settle 1 gone', 'send 1:rbac', 'prepare 2', 'settle 2 gone', 'send 2:open'],
+    ],
+    [
+      'a newer push supersedes a running fetch, which it joins before it ends it',
+      [remote(1), remote(2), prepared(1, 'old'), prepared(2, 'new')],
+      ['prepare 1', 'prepare 2', 'cancel-preparation 1', 'send 1:new'],
+    ],
+    [
+      'a newer push ends a waiting retry',
+      [remote(1), failed(1), remote(2)],
+      ['prepare 1', 'settle 1 gone', 'retry 1 after 1', 'send 1:rbac', 'prepare 2', 'cancel-retry'],
+    ],
+    ['an older push changes nothing', [ready(2, 'b'), ready(1, 'a')], ['send 1:b']],
+    [
+      'a rejected update is rolled back to what Envoy ran',
+      [ready(1, 'a'), ack(1), ready(2, 'b'), nack(2), ack(3)],
+      ['send 1:a', 'settle 1 ok', 'send 2:b', 'settle 2 bad', 'send 3:a'],
+    ],
+    [
+      'a rejected first plugin is replaced by its stand-in',
+      [remote(1), prepared(1, 'a'), nack(1), ack(2)],
+      ['prepare 1', 'send 1:a', 'settle 1 bad', 'send 2:rbac'],
+    ],
+    [
+      'a rejected stand-in is not sent again',
+      [remote(1), failed(1, false), nack(1)],
+      ['prepare 1', 'settle 1 gone', 'send 1:rbac'],
+    ],
+    [
+      'a rejected config without a stand-in is only reported',
+      [ready(1, 'a'), nack(1)],
+      ['send 1:a', 'settle 1 bad'],
+    ],
+    [
+      'a rejection behind which a newer offer is on its way needs no repair',
+      [ready(1, 'a'), ready(2, 'b'), nack(1), ack(2)],
+      ['send 1:a', 'send 2:b', 'settle 2 ok'],
+    ],
+    [
+      'a failed update over an unanswered offer waits for that answer: NACK brings the stand-in',
+      [remote(1), prepared(1, 'a'), remote(2), failed(2, false), nack(1)],
+      ['prepare 1', 'send 1:a', 'prepare 2', 'settle 2 gone', 'send 2:rbac'],
+    ],
+    [
+      'a failed update over an unanswered offer waits for that answer: ACK keeps it',
+      [remote(1), prepared(1, 'a'), remote(2), failed(2, false), ack(1)],
+      ['prepare 1', 'send 1:a', 'prepare 2', 'settle 2 gone'],
+    ],
+    [
+      'a refused config says so and puts the stand-in there',
+      [{ kind: 'pushed-refused', push: 1, reason: 'no code', fallback: config('rbac') }],
+      ['settle 1 no code', 'send 1:rbac'],
+    ],
+    [
+      'withdrawal ends a fetch',
+      [remote(1), { kind: 'withdrawn' }, prepared(1, 'a')],
+      ['prepare 1', 'cancel-preparation 1'],
+    ],
+    [
+      'withdrawal ends a retry',
+      [remote(1), failed(1), { kind: 'withdrawn' }, retry(1)],
+      ['prepare 1', 'settle 1 gone', 'retry 1 after 1', 'send 1:rbac', 'cancel-retry'],
+    ],
+    [
+      'after a withdrawal the last good plugin is forgotten',
+      [ready(1, 'a'), ack(1), { kind: 'withdrawn' }, remote(2), failed(2, false)],
+      ['send 1:a', 'settle 1 ok', 'prepare 2', 'settle 2 gone', 'send 2:rbac'],
+    ],
+    [
+      'an answer of an ended stream is nothing',
+      [ready(1, 'a'), { kind: 'stream-ended' }, ack(1)],
+      ['send 1:a'],
+    ],
+    [
+      'a running fetch outlives the stream',
+      [remote(1), { kind: 'stream-ended' }, prepared(1, 'a')],
+      ['prepare 1', 'send 1:a'],
+    ],
+  ];
+  for (const [name, events, expected] of rows) {
+    test(name, () => assert.deepEqual(run(events).done, expected));
+  }
+});
+
+describe('the rollout over any order of events', () => {
+  /** What happens next, drawn at random; made to fit the run so far by `world`. */
+  const steps = fc.array(
+    fc.oneof(
+      fc.constant('ready' as const),
+      fc.constant('remote' as const),
+      fc.constant('refused' as const),
+      fc.constant('prepared' as const),
+      fc.constant('failed' as const),
+      fc.constant('stale-prepared' as const),
+      fc.constant('retry' as const),
+      fc.constant('ack' as const),
+      fc.constant('nack' as const),
+      fc.constant('withdrawn' as const),
+      fc.constant('stream-ended' as const),
+    ),
+    { maxLength: 40 },
+  );
+
+  test('keeps its promises', () => {
+    fc.assert(
+      fc.property(steps, (choices) => {
+        const world = new World();
+        for (const choice of choices) world.step(choice);
+        world.finish();
+      }),
+      { numRuns: 2_000, seed: 20_261_121 },
+    );
+  });
+});
+
+/** A model Envoy and a model agent around the machine; each step checks the promises. */
+class World {
+  #state = initialRollout;
+  #offers = 0;
+  #push = 0;
+  /** Offers on the wire, oldest first. */
+  #wire: { number: number; push: number; text: string }[] = [];
+  /** Texts that were prepared (verified) and so may be sent. */
+  readonly #verified = new Set<string>();
+  /** Positive and negative verdicts by push, in order. */
+  readonly #verdicts = new Map<number, string[]>();
+  #newestSentPlugin = 0;
+  /** What Envoy runs, and whether its last verdict left it with something it refused. */
+  #running: string | undefined;
+  #isBroken = false;
+
+  step(choice: string): void {
+    switch (choice) {
+      case 'ready': {
+        const text = `local ${++this.#push}`;
+        this.#verified.add(text);
+        this.#apply({ kind: 'pushed-ready', push: this.#push, config: config(text) });
+        return;
+      }
+      case 'remote':
+        this.#push += 1;
+        this.#verified.add(`deny ${this.#push}`);
+        this.#apply({ kind: 'pushed-remote', push: this.#push, fallback: config(`deny ${this.#push}`) });
+        return;
+      case 'refused':
+        this.#push += 1;
+        this.#verified.add(`deny ${this.#push}`);
+        this.#apply({
+          kind: 'pushed-refused',
+          push: this.#push,
+          reason: 'no',
+          fallback: config(`deny ${this.#push}`),
+        });
+        return;
+      case 'prepared':
+      case 'stale-prepared': {
+        const push = choice === 'prepared' ? this.#push : this.#push - 1;
+        const isFetching = push === this.#state.push && isFetchingState(this.#state);
+        if (choice === 'prepared' && !isFetching) return;
+        const text = `module ${push}`;
+        if (isFetching) this.#verified.add(text);
+        this.#apply({ kind: 'prepared', push, config: config(text) });
+        return;
+      }
+      case 'failed':
+        if (isFetchingState(this.#state)) {
+          this.#apply({ kind: 'preparation-failed', push: this.#state.push, reason: 'x', isRetryable: true });
+        }
+        return;
+      case 'retry':
+        this.#apply({ kind: 'retry-due', push: this.#push });
+        return;
+      case 'ack':
+      case 'nack':
+        this.#answer(choice);
+        return;
+      case 'withdrawn':
+        this.#apply({ kind: 'withdrawn' });
+        return;
+      case 'stream-ended':
+        this.#wire = [];
+        this.#apply({ kind: 'stream-ended' });
+        return;
+      default:
+        throw new Error(choice);
+    }
+  }
+
+  #answer(verdict: 'ack' | 'nack'): void {
+    const offer = this.#wire.shift();
+    if (offer === undefined) return;
+    // Envoy takes a stand-in, and what it ran before, always.
+    const isAccepted = verdict === 'ack' || offer.text.startsWith('deny') || offer.text === this.#running;
+    if (isAccepted) {
+      this.#running = offer.text;
+      this.#isBroken = false;
+      this.#apply({ kind: 'acknowledged', offer: offer.number });
+    } else {
+      this.#isBroken = true;
+      this.#apply({ kind: 'rejected', offer: offer.number, reason: 'bad' });
+      const canRepair = this.#state.acknowledged !== undefined || this.#state.fallback !== undefined;
+      assert.ok(
+        this.#wire.length > 0 || !canRepair,
+        'a rejected config is followed by one that Envoy can run',
+      );
+    }
+  }
+
+  #apply(event: RolloutEvent): void {
+    const before = this.#state;
+    const { state, effects } = transition(before, event, () => ++this.#offers);
+    this.#state = state;
+    for (const effect of effects) {
+      if (effect.kind === 'send') {
+        const text = Buffer.from(effect.offer.config.bytes).toString();
+        assert.ok(this.#verified.has(text), `only verified configs are sent: ${text}`);
+        this.#wire.push({ number: effect.offer.number, push: effect.offer.push, text });
+        const isNew = event.kind === 'prepared' || event.kind === 'pushed-ready';
+        if (isNew) {
+          assert.ok(effect.offer.push >= this.#newestSentPlugin, 'an older push never overtakes a newer one');
+          this.#newestSentPlugin = effect.offer.push;
+        }
+        if (event.kind === 'preparation-failed') {
+          assert.notEqual(
+            before.acknowledged?.content,
+            'plugin',
+            'a failed update leaves the running plugin alone',
+          );
+        }
+      }
+      if (effect.kind === 'settle') {
+        assert.equal(effect.push, state.push, 'only the newest push is settled');
+        const verdicts = this.#verdicts.get(effect.push) ?? [];
+        verdicts.push(effect.failure === undefined ? 'ok' : 'failed');
+        this.#verdicts.set(effect.push, verdicts);
+      }
+    }
+    if (event.kind === 'withdrawn') {
+      assert.equal(state.progress.kind, 'none');
+      assert.ok(
+        !effects.some((effect) => effect.kind === 'send' || effect.kind === 'prepare'),
+        'withdrawal wins',
+      );
+    }
+  }
+
+  finish(): void {
+    for (const verdicts of this.#verdicts.values()) {
+      const okCount = verdicts.filter((verdict) => verdict === 'ok').length;
+      assert.ok(okCount <= 1, 'a push is accepted once');
+      if (okCount === 1 && verdicts[0] === 'ok')
+        assert.equal(verdicts.length, 1, 'what was accepted stays so');
+    }
+    // Envoy answers all that is left with an ACK: then nothing rejected stays, where there was something to repair with.
+    const hadRepair = this.#wire.length > 0;
+    while (this.#wire.length > 0) this.#answer('ack');
+    if (hadRepair) assert.equal(this.#isBroken, false);
+    assert.deepEqual(this.#state.inFlight, []);
+  }
+}
+
+function isFetchingState(state: RolloutState): boolean {
+  return (
+    state.progress.kind === 'preparing' ||
+    (state.progress.kind === 'failed' && state.progress.retry === 'running')
+  );
+}
