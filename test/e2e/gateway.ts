@@ -1,0 +1,204 @@
+import type { TestContext } from 'node:test';
+import { type AgentOptions, type AgentPorts, AgentProcess } from '../support/agent-process.ts';
+import { type Backend, startBackend } from '../support/backend.ts';
+import { ControlPlane } from '../support/control-plane/control-plane.ts';
+import type { Resource } from '../support/control-plane/discovery-messages.ts';
+import type { WasmPlugin } from '../support/control-plane/extension-configs.ts';
+import { httpListener, routeToCluster } from '../support/control-plane/gateway-resources.ts';
+import { backendCluster, gatewayWorld } from '../support/control-plane/gateway-world.ts';
+import type { World } from '../support/control-plane/world.ts';
+import { envoyBinary } from '../support/envoy.ts';
+import { freePorts } from '../support/free-ports.ts';
+import { httpGet } from '../support/http-get.ts';
+import { poll } from '../support/polling.ts';
+import { Registry } from '../support/registry.ts';
+import { createWorkspace, type Workspace } from '../support/workspace.ts';
+
+/** The credentials of the story: `admin3:admin3`. */
+export const goodCredentials = 'Basic YWRtaW4zOmFkbWluMw==';
+
+/** The plugin configuration of the story. */
+export const basicAuthConfig = {
+  basic_auth_rules: [
+    {
+      prefix: '/productpage',
+      request_methods: ['GET', 'POST'],
+      credentials: ['ok:test', 'YWRtaW4zOmFkbWluMw=='],
+    },
+  ],
+};
+
+export const modes = ['delta', 'sotw'] as const;
+export type Mode = (typeof modes)[number];
+
+/** Why these tests cannot run here; undefined when they can. */
+export const skipReason = envoyBinary().skipReason ?? false;
+
+const deadlineMs = 20_000;
+
+export interface GatewayOptions {
+  readonly mode: Mode;
+  readonly kind?: 'http' | 'tcp';
+  readonly agent?: Partial<AgentOptions>;
+}
+
+/** An ingress gateway: control plane, registry, backend, the agent and the Envoy it runs. */
+export class Gateway {
+  readonly controlPlane: ControlPlane;
+  readonly registry: Registry;
+  readonly backend: Backend;
+  readonly workspace: Workspace;
+  readonly url: string;
+  agent: AgentProcess;
+  readonly #test: TestContext;
+  readonly #options: GatewayOptions;
+  readonly #listenerPort: number;
+  #plugins: readonly WasmPlugin[] = [];
+  #extensions: readonly Resource[] = [];
+
+  private constructor(
+    test: TestContext,
+    options: GatewayOptions,
+    parts: {
+      controlPlane: ControlPlane;
+      registry: Registry;
+      backend: Backend;
+      workspace: Workspace;
+      agent: AgentProcess;
+      listenerPort: number;
+    },
+  ) {
+    this.#test = test;
+    this.#options = options;
+    this.controlPlane = parts.controlPlane;
+    this.registry = parts.registry;
+    this.backend = parts.backend;
+    this.workspace = parts.workspace;
+    this.agent = parts.agent;
+    this.#listenerPort = parts.listenerPort;
+    this.url = `http://127.0.0.1:${parts.listenerPort}`;
+  }
+
+  /** Starts all parts and waits until traffic flows. All end with the test. */
+  static async start(test: TestContext, options: GatewayOptions): Promise<Gateway> {
+    const [listenerPort = 0] = await freePorts(1);
+    const backend = await startBackend();
+    test.after(() => backend.close());
+    const world = gatewayWorld({ listenerPort, backendPort: backend.port, kind: options.kind ?? 'http' });
+    const controlPlane = await ControlPlane.start({ world });
+    test.after(() => controlPlane.close());
+    const registry = await Registry.start();
+    test.after(() => registry.close());
+    const workspace = await createWorkspace();
+    test.after(() => workspace.close());
+    const agent = await startAgent(test, options, workspace, controlPlane);
+    const gateway = new Gateway(test, options, {
+      controlPlane,
+      registry,
+      backend,
+      workspace,
+      agent,
+      listenerPort,
+    });
+    await agent.waitUntilReady();
+    await gateway.until('/productpage', 200);
+    return gateway;
+  }
+
+  /** Serves these plugins, in place of those before. */
+  apply(plugins: readonly WasmPlugin[], extensions: readonly Resource[] = []): { readonly version: string } {
+    this.#plugins = plugins;
+    this.#extensions = extensions;
+    return this.controlPlane.applyWorld(this.#world());
+  }
+
+  /** One request on a connection of its own. */
+  async status(path: string, headers: Readonly<Record<string, string>> = {}): Promise<number> {
+    return (await httpGet(`${this.url}${path}`, { headers })).status;
+  }
+
+  /** Waits until requests for the path get this status. */
+  async until(path: string, status: number, headers: Readonly<Record<string, string>> = {}): Promise<void> {
+    await poll(
+      async () => {
+        const seen = await this.status(path, headers);
+        return seen === status ? { done: true, value: undefined } : { done: false, seen: `status ${seen}` };
+      },
+      { what: `Status ${status} for ${path}`, deadlineMs },
+    );
+  }
+
+  /** Waits until a line of the merged metrics matches. */
+  async untilMetric(pattern: RegExp): Promise<string> {
+    return await poll(
+      async () => {
+        const lines = (await this.agent.metrics()).split('\n');
+        const line = lines.find((candidate) => pattern.test(candidate));
+        const seen = lines.filter((candidate) => candidate.startsWith('istio_agent_wasm')).join('; ');
+        return line === undefined ? { done: false, seen } : { done: true, value: line };
+      },
+      { what: `A metric like ${pattern}`, deadlineMs },
+    );
+  }
+
+  /** What `/debug/wasm` says of one plugin. */
+  async plugin(name: string): Promise<Record<string, unknown> | undefined> {
+    const { text } = await httpGet(`${this.agent.statusUrl}/debug/wasm`);
+    const page = JSON.parse(text) as { plugins: Record<string, unknown>[] };
+    return page.plugins.find((plugin) => plugin['name'] === name);
+  }
+
+  /** Ends agent and Envoy as a lost node does, and starts them again as the same pod on the same volumes. */
+  async restartAgent(how: 'stop' | 'kill'): Promise<void> {
+    if (how === 'stop') await this.agent.stop();
+    else await this.agent.kill();
+    this.agent = await startAgent(
+      this.#test,
+      this.#options,
+      this.workspace,
+      this.controlPlane,
+      this.agent.ports,
+    );
+    await this.agent.waitUntilReady();
+  }
+
+  /** A change of the listener that has nothing to do with plugins: its routes get another name. */
+  changeListener(routeName: string): { readonly version: string } {
+    const filters = [...this.#plugins, ...this.#extensions].map(({ name }) => name);
+    return this.controlPlane.applyWorld(
+      this.#world().with(
+        httpListener({ port: this.#listenerPort, filters, routeName }),
+        routeToCluster(routeName, backendCluster),
+      ),
+    );
+  }
+
+  #world(): World {
+    return gatewayWorld({
+      listenerPort: this.#listenerPort,
+      backendPort: this.backend.port,
+      kind: this.#options.kind ?? 'http',
+      plugins: this.#plugins,
+      extensions: this.#extensions,
+    });
+  }
+}
+
+async function startAgent(
+  test: TestContext,
+  options: GatewayOptions,
+  workspace: Workspace,
+  controlPlane: ControlPlane,
+  ports?: AgentPorts,
+): Promise<AgentProcess> {
+  const { env, ...agent } = options.agent ?? {};
+  return await AgentProcess.start({
+    workspace,
+    discoveryAddress: controlPlane.address,
+    envoyPath: envoyBinary().path,
+    test,
+    ...(ports === undefined ? {} : { ports }),
+    ...agent,
+    env: { ISTIO_DELTA_XDS: String(options.mode === 'delta'), ...env },
+  });
+}

@@ -1,0 +1,40 @@
+import { createServer } from 'node:net';
+
+/**
+ * Ports are taken from here: below Linux's range for outgoing connections (32768 and up), so that no client takes
+ * one in between, and above the agent's well-known ports (15000 to 15090).
+ */
+const firstPort = 16_000;
+const blockCount = 160;
+const portsInBlock = 100;
+
+/** Test files run at the same time in processes with other numbers: each process draws from a block of its own. */
+const block = process.pid % blockCount;
+let drawnCount = 0;
+
+/**
+ * `count` different TCP ports that were free on all addresses a moment ago, for a program that must be told its port
+ * before it starts. Throws Error when the whole block of this process is taken.
+ */
+export async function freePorts(count: number): Promise<readonly number[]> {
+  const ports: number[] = [];
+  for (let tried = 0; ports.length < count; tried += 1) {
+    if (tried === portsInBlock) {
+      throw new Error(
+        `Of ${portsInBlock} ports from ${firstPort + block * portsInBlock} on, fewer than ${count} are free.`,
+      );
+    }
+    const port = firstPort + block * portsInBlock + (drawnCount % portsInBlock);
+    drawnCount += 1;
+    if (await isFree(port)) ports.push(port);
+  }
+  return ports;
+}
+
+function isFree(port: number): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const server = createServer();
+  server.once('error', () => resolve(false));
+  server.listen({ port, host: '0.0.0.0', exclusive: true }, () => server.close(() => resolve(true)));
+  return promise;
+}

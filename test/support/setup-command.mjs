@@ -1,0 +1,75 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
+
+/** Tool output kept for error messages. */
+const maxOutputCharacters = 64 * 1024;
+
+/**
+ * Runs a tool to its end and collects its output. `code` is undefined when the tool is not there.
+ * `onLine` sees each line as it comes. Aborting `signal` ends it.
+ */
+export async function runTool(command, args, { cwd, env = process.env, onLine, signal } = {}) {
+  let output = '';
+  let rest = '';
+  const child = spawn(command, args, { cwd, env, signal, stdio: ['ignore', 'pipe', 'pipe'] });
+  const take = (chunk) => {
+    output = (output + chunk).slice(-maxOutputCharacters);
+    const parts = (rest + chunk).split(/[\r\n]/);
+    rest = parts.pop() ?? '';
+    for (const line of parts) if (line.trim() !== '') onLine?.(line.trim());
+  };
+  child.stdout.setEncoding('utf8').on('data', take);
+  child.stderr.setEncoding('utf8').on('data', take);
+  return new Promise((resolve, reject) => {
+    child.once('error', (error) => {
+      if (error.code === 'ENOENT' || error.code === 'EACCES') resolve({ code: undefined, output });
+      else reject(error);
+    });
+    child.once('close', (code) => resolve({ code: code ?? 1, output }));
+  });
+}
+
+/**
+ * Holds a lock named `name` on this machine while `work` runs; a second process waits. The lock is a listening
+ * socket in Linux's abstract namespace: it goes with its process, so none is ever stale.
+ */
+export async function withLock(name, { signal, onWait }, work) {
+  const path = `\0ferry-setup-${name}`;
+  for (;;) {
+    signal?.throwIfAborted();
+    const waiting = new Set();
+    const holder = createServer((socket) => {
+      waiting.add(socket);
+      socket.on('error', () => undefined).once('close', () => waiting.delete(socket));
+    });
+    try {
+      holder.listen(path);
+      await once(holder, 'listening');
+    } catch (error) {
+      if (error.code !== 'EADDRINUSE') throw error;
+      onWait?.();
+      await untilReleased(path, signal);
+      continue;
+    }
+    try {
+      return await work();
+    } finally {
+      holder.close();
+      for (const socket of waiting) socket.destroy();
+    }
+  }
+}
+
+/** Resolves when the process that holds the lock lets go of it: its end of a connection closes. */
+async function untilReleased(path, signal) {
+  const socket = connect(path);
+  socket.resume();
+  const abort = () => socket.destroy();
+  signal?.addEventListener('abort', abort, { once: true });
+  await new Promise((resolve) => {
+    socket.on('error', () => undefined);
+    socket.once('close', resolve);
+  });
+  signal?.removeEventListener('abort', abort);
+}
