@@ -28,6 +28,7 @@ function classify(code: FetchErrorCode): RetryClass {
     case 'store':
       return 'transient';
     case 'blocked_address':
+    case 'redirect':
     case 'too_large':
     case 'bad_manifest':
     case 'bad_archive':

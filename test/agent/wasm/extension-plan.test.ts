@@ -296,7 +296,7 @@ describe('recorded conversions', () => {
         assert.ok(original, `push ${record.nonce} was recorded`);
         for (const [index, resource] of response.resources.entries()) {
           const expected = resource.resource?.value;
-          const source = original.resources[index]?.resource;
+          const source: codec.Any | undefined = original.resources[index]?.resource;
           assert.ok(expected && source);
           assert.equal(hex(inOurOrder(convertAs(source, expected))), hex(inOurOrder(expected)));
           comparedCount += 1;

@@ -1,0 +1,228 @@
+/** Composition root: builds every part from one frozen config, starts them in order and stops them in reverse. */
+import { ProcessMetrics } from '../metrics/process-metrics.ts';
+import { MetricRegistry } from '../metrics/registry.ts';
+import { StatusMetrics } from '../metrics/status-metrics.ts';
+import { WasmMetrics } from '../metrics/wasm-metrics.ts';
+import { XdsMetrics } from '../metrics/xds-metrics.ts';
+import type { AgentConfig } from './config/agent-config.ts';
+import { HttpAdminClient } from './envoy/admin.ts';
+import { buildBootstrap } from './envoy/bootstrap.ts';
+import { writeBootstrapFile } from './envoy/bootstrap-file.ts';
+import { Drain } from './envoy/drain.ts';
+import { describeExit, type EnvoyExit, EnvoyProcess } from './envoy/process.ts';
+import { EnvoyReadiness } from './envoy/readiness.ts';
+import type { Logger, LogRoot } from './log.ts';
+import { Readiness } from './status/readiness.ts';
+import { StatsMerge } from './status/stats-merge.ts';
+import { statusRoutes } from './status/status-routes.ts';
+import { StatusServer } from './status/status-server.ts';
+import type { WasmPart } from './wasm-part.ts';
+import { ecdsInterceptor } from './xds/ecds-interceptor.ts';
+import { AdsRelay } from './xds/relay.ts';
+
+export interface AgentContext {
+  readonly logRoot: LogRoot;
+  /** Epoch ms. */
+  readonly processStartedAt: number;
+}
+
+/** Why the agent ends. */
+type EndCause =
+  | { readonly kind: 'signal'; readonly name: string }
+  | { readonly kind: 'quit' }
+  | { readonly kind: 'envoy-exited'; readonly exit: EnvoyExit };
+
+/**
+ * Runs the agent until a signal, `/quitquitquit` or Envoy's end. Resolves with the exit code, with nothing left
+ * running. Throws when a part does not start; what had started is stopped first.
+ */
+export async function runAgent(config: AgentConfig, context: AgentContext): Promise<number> {
+  const log = context.logRoot.scope('default');
+  const end = Promise.withResolvers<EndCause>();
+  await using signals = new AsyncDisposableStack();
+  for (const name of ['SIGTERM', 'SIGINT'] as const) {
+    // Stays until the end: a second signal must not cut the drain short.
+    const onSignal = () => end.resolve({ kind: 'signal', name });
+    process.on(name, onSignal);
+    signals.defer(() => void process.off(name, onSignal));
+  }
+  await using agent = new Agent(config, context, (cause) => end.resolve(cause));
+  await agent.start();
+  const cause = await end.promise;
+  logCause(cause, log);
+  await agent.shutDown(cause);
+  return 0;
+}
+
+function logCause(cause: EndCause, log: Logger): void {
+  switch (cause.kind) {
+    case 'signal':
+      log.info('Received signal, shutting down', { signal: cause.name });
+      return;
+    case 'quit':
+      log.info('/quitquitquit called, shutting down');
+      return;
+    case 'envoy-exited': {
+      const { level, text } = describeExit(cause.exit);
+      log[level](text);
+      return;
+    }
+    default:
+      cause satisfies never;
+  }
+}
+
+/** The graph of parts of one run. */
+class Agent implements AsyncDisposable {
+  readonly #config: AgentConfig;
+  readonly #logRoot: LogRoot;
+  readonly #onEnd: (cause: EndCause) => void;
+  /** Closed in reverse order of start. */
+  readonly #parts = new AsyncDisposableStack();
+  readonly #drain: Drain;
+  readonly #envoyReadiness: EnvoyReadiness;
+  readonly #relay: AdsRelay;
+  readonly #status: StatusServer | undefined;
+  readonly #wasmMetrics: WasmMetrics;
+  #wasm: Promise<WasmPart> | undefined;
+  #openWasm: WasmPart | undefined;
+  #envoy: EnvoyProcess | undefined;
+
+  constructor(config: AgentConfig, context: AgentContext, onEnd: (cause: EndCause) => void) {
+    this.#config = config;
+    this.#logRoot = context.logRoot;
+    this.#onEnd = onEnd;
+    const { logRoot } = context;
+    const registry = new MetricRegistry();
+    const processMetrics = new ProcessMetrics(registry);
+    this.#parts.defer(() => processMetrics.close());
+    this.#wasmMetrics = new WasmMetrics(registry);
+    const admin = new HttpAdminClient({ host: config.envoy.localHost, port: config.envoy.adminPort });
+    this.#drain = new Drain(config.envoy, { admin, log: logRoot.scope('default') });
+    this.#envoyReadiness = new EnvoyReadiness({ admin });
+    this.#relay = new AdsRelay({
+      config: config.xds,
+      interceptors: config.wasm.isConversionEnabled
+        ? [
+            ecdsInterceptor({
+              loadRollouts: async () => (await this.#loadWasm()).rollouts,
+              log: logRoot.scope('xdsproxy'),
+            }),
+          ]
+        : [],
+      metrics: new XdsMetrics(registry),
+      log: logRoot.scope('xdsproxy'),
+    });
+    this.#status = this.#makeStatusServer(registry, context);
+  }
+
+  /** The status server first, Envoy last: its socket is there before it starts. */
+  async start(): Promise<void> {
+    const { envoy } = this.#config;
+    if (this.#status !== undefined) {
+      const status = this.#status;
+      await status.listen();
+      this.#parts.defer(() => status.close());
+    }
+    this.#parts.defer(() => this.#closeWasm());
+    await this.#relay.listen();
+    this.#parts.defer(() => this.#relay.close());
+    if (!envoy.isEnabled) return;
+    if (envoy.customConfigPath === undefined) {
+      const facts = { isCredentialSocketPresent: false, isFileCredentialServed: false };
+      const document = buildBootstrap(envoy.bootstrap, facts);
+      this.#parts.use(await writeBootstrapFile(envoy.bootstrapPath, document, envoy.runAs));
+    }
+    const running = await EnvoyProcess.start(envoy, process.env);
+    this.#envoy = running;
+    this.#parts.defer(() => running.close());
+    void running.exited.then((exit) => this.#onEnd({ kind: 'envoy-exited', exit }));
+  }
+
+  /** Readiness fails and the status port closes at once; Envoy drains as configured, then is killed. */
+  async shutDown(cause: EndCause): Promise<void> {
+    this.#envoyReadiness.terminate(cause.kind === 'quit' ? '/quitquitquit called' : cause.kind);
+    const statusClosed = this.#status?.close();
+    if (this.#envoy !== undefined && cause.kind !== 'envoy-exited') {
+      if (cause.kind === 'quit') this.#drain.skip();
+      const gone = new AbortController();
+      void this.#envoy.exited.then(() => gone.abort());
+      await this.#drain.drainForTermination({ signal: gone.signal });
+      await this.#envoy.close();
+    }
+    await statusClosed;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#parts.disposeAsync();
+  }
+
+  #makeStatusServer(registry: MetricRegistry, context: AgentContext): StatusServer | undefined {
+    const { status, envoy } = this.#config;
+    if (status.port === 0) return undefined;
+    const log = this.#logRoot.scope('default');
+    const metrics = new StatusMetrics(registry);
+    const readiness = new Readiness({
+      checks: envoy.isEnabled ? [{ name: 'Envoy', check: () => this.#envoyReadiness.check() }] : [],
+      metrics,
+      log,
+      uptimeSeconds: () => (Date.now() - context.processStartedAt) / 1_000,
+    });
+    const stats = new StatsMerge({
+      config: { ...status, isEnvoyStatsMerged: status.isEnvoyStatsMerged && envoy.isEnabled },
+      registry,
+      metrics,
+      log,
+    });
+    return new StatusServer({
+      port: status.port,
+      routes: statusRoutes({
+        readiness,
+        stats,
+        isMetricsLocalOnly: status.isMetricsLocalOnly,
+        debugPage: () => this.#debugPage(),
+        nameTable: () => undefined,
+        quit: () => this.#onEnd({ kind: 'quit' }),
+        drain: async () => {
+          if (this.#envoy !== undefined) await this.#drain.drainNow();
+        },
+        log,
+      }),
+      log,
+    });
+  }
+
+  #debugPage(): unknown {
+    return {
+      nodeId: this.#config.nodeId,
+      isConversionEnabled: this.#config.wasm.isConversionEnabled,
+      plugins: this.#openWasm?.rollouts.snapshot() ?? [],
+      xds: this.#relay.snapshot,
+    };
+  }
+
+  async #loadWasm(): Promise<WasmPart> {
+    this.#wasm ??= this.#makeWasm();
+    return await this.#wasm;
+  }
+
+  async #makeWasm(): Promise<WasmPart> {
+    try {
+      const { openWasmPart } = await import('./wasm-part.ts');
+      this.#openWasm = await openWasmPart({
+        config: this.#config.wasm,
+        metrics: this.#wasmMetrics,
+        logRoot: this.#logRoot,
+      });
+      return this.#openWasm;
+    } catch (error) {
+      // The next stream tries again.
+      this.#wasm = undefined;
+      throw error;
+    }
+  }
+
+  async #closeWasm(): Promise<void> {
+    await this.#wasm?.then((part) => part.close()).catch(() => undefined);
+  }
+}

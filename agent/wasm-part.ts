@@ -1,0 +1,62 @@
+import { join } from 'node:path';
+import { FileBlobStore } from '../cache/blob-store.ts';
+import { startExpiry } from '../cache/expiry.ts';
+import { FileRecordIndex } from '../cache/record-index.ts';
+import type { WasmMetrics } from '../metrics/wasm-metrics.ts';
+import type { WasmConfig } from './config/agent-config.ts';
+import { maxCacheRecordCount, parseCacheRecord } from './fetch/cache-records.ts';
+import { CachedModuleSource } from './fetch/module-source.ts';
+import type { LogRoot } from './log.ts';
+import { PluginRollouts } from './wasm/plugin-rollouts.ts';
+
+/** All that serves Wasm plugins: the store on disk, the source of modules and the rollouts. */
+export interface WasmPart {
+  readonly rollouts: PluginRollouts;
+  /** Ends fetches and writes what is not yet on disk. */
+  close(): Promise<void>;
+}
+
+/**
+ * Builds the part of the agent that only pods with extension configs need; it is loaded with their first message.
+ * Throws CacheError when the data folder cannot be used at all.
+ */
+export async function openWasmPart(options: {
+  readonly config: WasmConfig;
+  readonly metrics: WasmMetrics;
+  readonly logRoot: LogRoot;
+}): Promise<WasmPart> {
+  const { config, metrics, logRoot } = options;
+  const log = logRoot.scope('wasm');
+  const store = await FileBlobStore.open({ folder: config.dataFolder, log });
+  const records = await FileRecordIndex.open({
+    path: join(config.dataFolder, 'modules.json'),
+    parse: parseCacheRecord,
+    maxEntryCount: maxCacheRecordCount,
+    log,
+  });
+  const { http, https, noProxy } = config.outboundProxy;
+  const proxies = { httpProxy: http, httpsProxy: https, noProxy };
+  const source = new CachedModuleSource({ config, store, records, metrics, log, proxies });
+  metrics.cacheEntries(store.blobCount);
+  const expiry = startExpiry({
+    store,
+    expiryMs: config.moduleExpiryMs,
+    intervalMs: config.purgeIntervalMs,
+    onExpired: (digests) => {
+      if (digests.length > 0) log.info('purged unused Wasm modules', { count: digests.length });
+      metrics.cacheEntries(store.blobCount);
+    },
+    log,
+  });
+  const rollouts = new PluginRollouts({ source, store, metrics, log });
+  return {
+    rollouts,
+    async close() {
+      await rollouts.close();
+      await expiry.close();
+      await source.close();
+      await records.close();
+      await store.close();
+    },
+  };
+}
