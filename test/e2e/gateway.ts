@@ -128,6 +128,20 @@ export class Gateway {
     );
   }
 
+  /** Waits until connections are closed before any answer. */
+  async untilRefused(path: string): Promise<void> {
+    await poll(
+      async () => {
+        try {
+          return { done: false, seen: `status ${await this.status(path)}` };
+        } catch {
+          return { done: true, value: undefined };
+        }
+      },
+      { what: 'The end of a connection without an answer', deadlineMs },
+    );
+  }
+
   /** Waits until a line of the merged metrics matches. */
   async untilMetric(pattern: RegExp): Promise<string> {
     return await poll(

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { wasmPlugin } from '../support/control-plane/extension-configs.ts';
 import { buildPlugin } from '../support/plugin-build.ts';
-import { Gateway, modes, skipReason } from './gateway.ts';
+import { basicAuthConfig, Gateway, modes, skipReason } from './gateway.ts';
 
 for (const mode of modes) {
   describe(`a network filter over ${mode}`, { skip: skipReason }, () => {
@@ -11,7 +11,7 @@ for (const mode of modes) {
       const { path } = await buildPlugin();
       const image = { repository: 'wasm/l4', tag: '1', layout: 'compat-docker', wasm: path } as const;
       const { url } = await gateway.registry.pushImage(image);
-      const plugin = wasmPlugin({ name: 'l4', url, kind: 'network' });
+      const plugin = wasmPlugin({ name: 'l4', url, kind: 'network', pluginConfig: basicAuthConfig });
       const { version } = gateway.apply([plugin]);
       await gateway.controlPlane.waitForAck('ecds', { version });
       await gateway.until('/', 200);
@@ -27,7 +27,7 @@ for (const mode of modes) {
         wasmPlugin({ name: 'l4', url, kind: 'network', failStrategy: 'FAIL_CLOSE' }),
       ]);
       await gateway.controlPlane.waitForNack('ecds', { version });
-      await assert.rejects(gateway.status('/'), 'the connection is closed before any answer');
+      await gateway.untilRefused('/');
       const open = gateway.apply([
         wasmPlugin({ name: 'l4', url, kind: 'network', failStrategy: 'FAIL_OPEN' }),
       ]);

@@ -1,6 +1,7 @@
 /** Traffic recorded between a real istiod and a real agent: one JSON object a line, see `captures/README.md` there. */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import {
   decodeResponse,
   type Resource,
@@ -54,7 +55,7 @@ interface CaptureLine {
   }[];
 }
 
-const folder = '/work/shared/captures';
+const folder = fileURLToPath(new URL('../../../../shared/captures', import.meta.url));
 
 /** Why tests on recordings are skipped; false when the recordings are there. */
 export const skipWithoutCaptures = existsSync(folder)
