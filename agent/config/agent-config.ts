@@ -1,4 +1,5 @@
 import type { LogLevel } from '../log.ts';
+import type { BootstrapConfig } from './bootstrap-config.ts';
 
 /** Role of the proxy: the positional argument of `proxy`. */
 export type ProxyRole = 'sidecar' | 'router' | 'waypoint';
@@ -18,6 +19,8 @@ export interface XdsConfig {
   readonly socketPath: string;
   /** Permission bits of the socket. */
   readonly socketMode: number;
+  /** Group the socket is given to, where Envoy runs as another user than the agent (which is root then). */
+  readonly socketGroupId: number | undefined;
   /** `host:port`. */
   readonly discoveryAddress: string;
   readonly tls: XdsTlsConfig | undefined;
@@ -57,6 +60,12 @@ export interface WasmConfig {
     /** `DOCKER_AUTH_CONFIG`: takes precedence. A secret. */
     readonly inlineConfig: string | undefined;
   };
+  /** Proxies for downloads, as curl and Go read them. URLs may hold user info: secrets. */
+  readonly outboundProxy: {
+    readonly http: string | undefined;
+    readonly https: string | undefined;
+    readonly noProxy: string;
+  };
 }
 
 /** One application endpoint whose metrics are merged. */
@@ -86,15 +95,25 @@ export interface EnvoyConfig {
   readonly customConfigPath: string | undefined;
   /** Where the document is written. Absolute. */
   readonly bootstrapPath: string;
-  /** The document, ready to be serialised. */
-  readonly bootstrap: Readonly<Record<string, unknown>>;
+  /** What the document is made from (`agent/envoy/bootstrap.ts`). */
+  readonly bootstrap: BootstrapConfig;
   /** The whole command line after the binary. */
   readonly arguments: readonly string[];
+  /** Variables set for Envoy on top of what it inherits. */
+  readonly extraEnvironment: Readonly<Record<string, string>>;
+  /** Working directory of Envoy: the paths in its bootstrap are relative. Absolute. */
+  readonly workingFolder: string;
+  /** Undefined: the agent's own user. */
+  readonly runAs: { readonly userId: number; readonly groupId: number } | undefined;
   readonly terminationDrainMs: number;
   readonly minimumDrainMs: number;
   readonly exitOnZeroActiveConnections: boolean;
   /** Only sidecars drain inbound listeners alone. */
   readonly isInboundDrainOnly: boolean;
+  /** Ports of the listeners that belong to the agent: their connections keep nobody from exiting. */
+  readonly ownListenerPorts: readonly number[];
+  /** Where the bootstrap of proxyless gRPC is written, absolute; undefined: nowhere. */
+  readonly grpcBootstrapPath: string | undefined;
 }
 
 export interface LogConfig {
@@ -106,6 +125,12 @@ export interface LogConfig {
 export interface AgentConfig {
   readonly role: ProxyRole;
   readonly nodeId: string;
+  /** Addresses of the node, the pod's own first. */
+  readonly instanceIps: readonly string[];
+  /** DNS domain, last part of the node id. */
+  readonly domain: string;
+  /** The merged ProxyConfig in protobuf JSON form, without secrets: for the start log. */
+  readonly effectiveProxyConfig: Readonly<Record<string, unknown>>;
   readonly log: LogConfig;
   readonly xds: XdsConfig;
   readonly wasm: WasmConfig;

@@ -1,0 +1,535 @@
+/**
+ * Every environment variable the agent knows. The table drives parsing, the documentation page and what Envoy is
+ * not given. Names, defaults and meanings with origin `stock` are those of istio/istio
+ * (`pilot/cmd/pilot-agent/options`, `pkg/wasm`, `pkg/istio-agent`, `pkg/bootstrap`).
+ */
+
+export type VariableType =
+  | 'text'
+  /** Undefined when unset: a set but empty value differs from an absent one. */
+  | 'optional text'
+  | 'boolean'
+  | 'optional boolean'
+  | 'integer'
+  /** Go form (`1h30m`); ms once parsed. */
+  | 'duration'
+  /** Octal permission bits. */
+  | 'file mode';
+
+export type VariableGroup =
+  | 'Pod and node'
+  | 'Proxy configuration'
+  | 'Control plane connection'
+  | 'Wasm modules'
+  | 'Envoy'
+  | 'Status and metrics'
+  | 'Accepted without effect';
+
+export interface VariableDefinition {
+  readonly type: VariableType;
+  /** As it would be written in the variable; absent for the optional types. */
+  readonly default?: string;
+  readonly group: VariableGroup;
+  readonly meaning: string;
+  /** `stock`: the stock agent has it; `ours`: there is no such setting in the stock agent. */
+  readonly origin: 'stock' | 'ours';
+  /** The value never appears in a log line or an error. */
+  readonly isSecret?: true;
+  /** Not in the environment that Envoy (and so a Wasm plugin with `host_env_keys`) gets. */
+  readonly isKeptFromEnvoy?: true;
+}
+
+const stock = 'stock';
+const ours = 'ours';
+
+export const environmentTable = {
+  POD_NAME: {
+    type: 'text',
+    default: '',
+    group: 'Pod and node',
+    origin: stock,
+    meaning: 'Name of the pod; part of the node id.',
+  },
+  POD_NAMESPACE: {
+    type: 'text',
+    default: '',
+    group: 'Pod and node',
+    origin: stock,
+    meaning: 'Namespace of the pod; part of the node id.',
+  },
+  INSTANCE_IP: {
+    type: 'text',
+    default: '',
+    group: 'Pod and node',
+    origin: stock,
+    meaning: 'IP address of the pod; first address of the node.',
+  },
+  SERVICE_ACCOUNT: {
+    type: 'text',
+    default: '',
+    group: 'Pod and node',
+    origin: stock,
+    meaning: 'Service account of the pod.',
+  },
+  HOST_IP: {
+    type: 'text',
+    default: '',
+    group: 'Pod and node',
+    origin: stock,
+    meaning:
+      'Replaces `$(HOST_IP)` in tracer, statsd, metrics and access log addresses and in the bootstrap override.',
+  },
+  ISTIO_META_CLUSTER_ID: {
+    type: 'text',
+    default: '',
+    group: 'Pod and node',
+    origin: stock,
+    meaning: 'Cluster id, sent to istiod as metadata `clusterid`, also when empty.',
+  },
+  ISTIO_BASE_VERSION: {
+    type: 'text',
+    default: '',
+    group: 'Pod and node',
+    origin: ours,
+    meaning:
+      'Istio version the image stands for, set by the image build. Reported to istiod when `ISTIO_META_ISTIO_VERSION` is unset.',
+  },
+
+  PROXY_CONFIG: {
+    type: 'text',
+    default: '',
+    group: 'Proxy configuration',
+    origin: stock,
+    meaning:
+      'ProxyConfig as YAML or JSON, set by injection. Lies over the mesh config file and under the annotation `proxy.istio.io/config`.',
+  },
+  ISTIO_CPU_LIMIT: {
+    type: 'integer',
+    default: '0',
+    group: 'Proxy configuration',
+    origin: stock,
+    meaning:
+      'CPU limit of the container, rounded up. Number of Envoy workers when ProxyConfig has no `concurrency`.',
+  },
+
+  ISTIO_DELTA_XDS: {
+    type: 'boolean',
+    default: 'true',
+    group: 'Control plane connection',
+    origin: stock,
+    meaning: 'Envoy uses incremental ADS; false: state of the world.',
+  },
+  XDS_ROOT_CA: {
+    type: 'text',
+    default: '',
+    group: 'Control plane connection',
+    origin: stock,
+    meaning: 'PEM file with the roots istiod is trusted by; `SYSTEM` is the store of the operating system.',
+  },
+  ISTIOD_SAN: {
+    type: 'text',
+    default: '',
+    group: 'Control plane connection',
+    origin: stock,
+    meaning:
+      'Name that the certificate of istiod must carry, instead of the host part of the discovery address.',
+  },
+  PILOT_CERT_PROVIDER: {
+    type: 'text',
+    default: 'istiod',
+    group: 'Control plane connection',
+    origin: stock,
+    meaning: 'Who issued the certificate of istiod: `istiod`, `custom`, `k8s.io/<signer>` or `none`.',
+  },
+  PROV_CERT: {
+    type: 'text',
+    default: '',
+    group: 'Control plane connection',
+    origin: stock,
+    meaning: 'Folder with provisioned `key.pem`, `cert-chain.pem` and `root-cert.pem` (virtual machines).',
+  },
+  FILE_MOUNTED_CERTS: {
+    type: 'boolean',
+    default: 'false',
+    group: 'Control plane connection',
+    origin: stock,
+    meaning:
+      'Certificates are mounted files, named by the `ISTIO_META_TLS_CLIENT_*` keys of `proxyMetadata`.',
+  },
+  GRPC_KEEPALIVE_INTERVAL: {
+    type: 'duration',
+    default: '30s',
+    group: 'Control plane connection',
+    origin: stock,
+    meaning: 'Idle time after which a connection is probed with a PING.',
+  },
+  GRPC_KEEPALIVE_TIMEOUT: {
+    type: 'duration',
+    default: '10s',
+    group: 'Control plane connection',
+    origin: stock,
+    meaning: 'Time a PING may stay unanswered before the connection counts as dead.',
+  },
+  ISTIO_GPRC_MAXSTREAMS: {
+    type: 'integer',
+    default: '100000',
+    group: 'Control plane connection',
+    origin: stock,
+    meaning: 'Most streams at once on a connection of Envoy. The misspelling is the real name.',
+  },
+  ISTIO_GPRC_MAXRECVMSGSIZE: {
+    type: 'integer',
+    default: '4194304',
+    group: 'Control plane connection',
+    origin: stock,
+    meaning: 'Largest message from Envoy, in bytes. The misspelling is the real name.',
+  },
+  XDS_SOCKET_MODE: {
+    type: 'file mode',
+    default: '',
+    group: 'Control plane connection',
+    origin: ours,
+    meaning:
+      'Permission bits of the XDS socket, octal. Unset: `0600`, or `0660` with the group of Envoy where Envoy runs as another user.',
+  },
+
+  ISTIO_AGENT_ENABLE_WASM_REMOTE_LOAD_CONVERSION: {
+    type: 'boolean',
+    default: 'true',
+    group: 'Wasm modules',
+    origin: stock,
+    meaning:
+      'Extension configs with a remote module are downloaded and rewritten; false: they are relayed untouched.',
+  },
+  WASM_DATA_DIR: {
+    type: 'text',
+    default: '/var/lib/istio/data',
+    group: 'Wasm modules',
+    origin: ours,
+    meaning: 'Folder of the module cache. The stock agent always uses the default.',
+  },
+  WASM_INSECURE_REGISTRIES: {
+    type: 'text',
+    default: '',
+    group: 'Wasm modules',
+    origin: stock,
+    meaning: 'Comma list of `host` or `host:port` whose TLS certificate is not verified; `*` is all.',
+  },
+  WASM_MODULE_EXPIRY: {
+    type: 'duration',
+    default: '24h',
+    group: 'Wasm modules',
+    origin: stock,
+    meaning: 'Modules that nobody asked for in this time are deleted. `0` is the default.',
+  },
+  WASM_PURGE_INTERVAL: {
+    type: 'duration',
+    default: '1h',
+    group: 'Wasm modules',
+    origin: stock,
+    meaning: 'Time between two looks for expired modules. `0` is the default.',
+  },
+  WASM_HTTP_REQUEST_TIMEOUT: {
+    type: 'duration',
+    default: '15s',
+    group: 'Wasm modules',
+    origin: stock,
+    meaning: 'Time for one HTTP attempt, headers and body. `0` is 5s.',
+  },
+  WASM_HTTP_REQUEST_MAX_RETRIES: {
+    type: 'integer',
+    default: '5',
+    group: 'Wasm modules',
+    origin: stock,
+    meaning: 'Number of HTTP attempts, the first included. Below 1 is 1.',
+  },
+  ISTIO_WASM_MAX_BINARY_SIZE_BYTES: {
+    type: 'integer',
+    default: '268435456',
+    group: 'Wasm modules',
+    origin: stock,
+    meaning: 'Cap on every read of a module, compressed or not.',
+  },
+  BLOCKED_CIDRS_IN_WASM_FETCH: {
+    type: 'text',
+    default: '',
+    group: 'Wasm modules',
+    origin: stock,
+    meaning:
+      'Comma list of address ranges that are never dialled, in addition to link-local and cloud metadata.',
+  },
+  DOCKER_CONFIG: {
+    type: 'text',
+    default: '',
+    group: 'Wasm modules',
+    origin: stock,
+    isKeptFromEnvoy: true,
+    meaning:
+      'Folder with a docker `config.json` that holds registry credentials; instead of `$HOME/.docker`.',
+  },
+  REGISTRY_AUTH_FILE: {
+    type: 'text',
+    default: '',
+    group: 'Wasm modules',
+    origin: stock,
+    isKeptFromEnvoy: true,
+    meaning: 'Registry credentials file, used when there is no docker config.',
+  },
+  DOCKER_AUTH_CONFIG: {
+    type: 'text',
+    default: '',
+    group: 'Wasm modules',
+    origin: stock,
+    isSecret: true,
+    isKeptFromEnvoy: true,
+    meaning: 'Registry credentials as the text of a docker `config.json`. Goes before all files.',
+  },
+  XDG_RUNTIME_DIR: {
+    type: 'text',
+    default: '',
+    group: 'Wasm modules',
+    origin: stock,
+    meaning: '`containers/auth.json` below it holds registry credentials, used when nothing else does.',
+  },
+  HOME: {
+    type: 'text',
+    default: '',
+    group: 'Wasm modules',
+    origin: stock,
+    meaning: '`.docker/config.json` below it holds registry credentials.',
+  },
+  HTTP_PROXY: {
+    type: 'text',
+    default: '',
+    group: 'Wasm modules',
+    origin: stock,
+    isSecret: true,
+    isKeptFromEnvoy: true,
+    meaning:
+      'Proxy for downloads over http. May hold user info, so it counts as a secret. `http_proxy` is read too.',
+  },
+  HTTPS_PROXY: {
+    type: 'text',
+    default: '',
+    group: 'Wasm modules',
+    origin: stock,
+    isSecret: true,
+    isKeptFromEnvoy: true,
+    meaning:
+      'Proxy for downloads over https. May hold user info, so it counts as a secret. `https_proxy` is read too.',
+  },
+  NO_PROXY: {
+    type: 'text',
+    default: '',
+    group: 'Wasm modules',
+    origin: stock,
+    meaning: 'Comma list of hosts and ranges that are reached without a proxy. `no_proxy` is read too.',
+  },
+
+  DISABLE_ENVOY: {
+    type: 'boolean',
+    default: 'false',
+    group: 'Envoy',
+    origin: stock,
+    meaning: 'The agent runs without Envoy (proxyless gRPC).',
+  },
+  GRPC_XDS_BOOTSTRAP: {
+    type: 'text',
+    default: './etc/istio/proxy/grpc-bootstrap.json',
+    group: 'Envoy',
+    origin: stock,
+    meaning: 'Where the bootstrap file for proxyless gRPC is written; empty: nowhere.',
+  },
+  ENVOY_STATUS_PORT: {
+    type: 'integer',
+    default: '15021',
+    group: 'Envoy',
+    origin: stock,
+    meaning: 'Port of the Envoy listener for readiness.',
+  },
+  ENVOY_PROMETHEUS_PORT: {
+    type: 'integer',
+    default: '15090',
+    group: 'Envoy',
+    origin: stock,
+    meaning: 'Port of the Envoy listener for its own metrics.',
+  },
+  ENVOY_SECURE_METRICS_PORT: {
+    type: 'integer',
+    default: '0',
+    group: 'Envoy',
+    origin: stock,
+    meaning: 'Port of an Envoy listener with mutual TLS for its own metrics; 0: none.',
+  },
+  ENVOY_SECURE_MERGED_METRICS_PORT: {
+    type: 'integer',
+    default: '0',
+    group: 'Envoy',
+    origin: stock,
+    meaning: 'Port of an Envoy listener with mutual TLS for merged metrics; 0: none.',
+  },
+  ENVOY_STATUS_PORT_ENABLE_PROXY_PROTOCOL: {
+    type: 'boolean',
+    default: 'false',
+    group: 'Envoy',
+    origin: stock,
+    meaning: 'The readiness listener accepts the PROXY protocol.',
+  },
+  MINIMUM_DRAIN_DURATION: {
+    type: 'duration',
+    default: '5s',
+    group: 'Envoy',
+    origin: stock,
+    meaning: 'Time from the drain to the first look for active connections.',
+  },
+  EXIT_ON_ZERO_ACTIVE_CONNECTIONS: {
+    type: 'boolean',
+    default: 'false',
+    group: 'Envoy',
+    origin: stock,
+    meaning: 'On termination wait until no connection is active, instead of `terminationDrainDuration`.',
+  },
+  ENVOY_SKIP_DEPRECATED_LOGS: {
+    type: 'boolean',
+    default: 'true',
+    group: 'Envoy',
+    origin: stock,
+    meaning: 'Envoy is started with `--skip-deprecated-logs`.',
+  },
+  ISTIO_ENVOY_ENABLE_CORE_DUMP: {
+    type: 'boolean',
+    default: 'false',
+    group: 'Envoy',
+    origin: stock,
+    meaning: 'Envoy is started with `--enable-core-dump`.',
+  },
+  ISTIO_BOOTSTRAP_OVERRIDE: {
+    type: 'text',
+    default: '',
+    group: 'Envoy',
+    origin: stock,
+    meaning: 'File (YAML or JSON) that Envoy merges over its bootstrap.',
+  },
+  ISTIO_BOOTSTRAP: {
+    type: 'text',
+    default: '',
+    group: 'Envoy',
+    origin: stock,
+    meaning:
+      'Bootstrap template of the stock agent. Templates are not read here: a warning is logged, use `ISTIO_BOOTSTRAP_OVERRIDE`.',
+  },
+  ISTIO_DUAL_STACK: {
+    type: 'boolean',
+    default: 'false',
+    group: 'Envoy',
+    origin: stock,
+    meaning: 'With addresses of both families Envoy listens on both.',
+  },
+  PEER_METADATA_DISCOVERY: {
+    type: 'optional boolean',
+    group: 'Envoy',
+    origin: stock,
+    meaning:
+      'Envoy discovers the metadata of its peers (needs the Envoy build of Istio). Unset: the value of `ISTIO_META_ENABLE_HBONE`.',
+  },
+  HTTP_STRIP_FRAGMENT_FROM_PATH_UNSAFE_IF_DISABLED: {
+    type: 'boolean',
+    default: 'true',
+    group: 'Envoy',
+    origin: stock,
+    meaning: 'False sets the Envoy runtime flag of the same name to false.',
+  },
+  COMPLIANCE_POLICY: {
+    type: 'text',
+    default: '',
+    group: 'Envoy',
+    origin: stock,
+    meaning: '`fips-140-2`, `fips-140-3` or `pqc`: limits TLS of Envoy to what the policy allows.',
+  },
+  WORKLOAD_IDENTITY_SOCKET_FILE: {
+    type: 'text',
+    default: 'socket',
+    group: 'Envoy',
+    origin: stock,
+    meaning: 'File name of the SDS socket below `./var/run/secrets/workload-spiffe-uds`.',
+  },
+  DNS_PROXY_ADDR: {
+    type: 'optional text',
+    group: 'Envoy',
+    origin: stock,
+    meaning: 'Address of the DNS proxy, passed on to istiod. Port 53 as root: Envoy runs as user 1337.',
+  },
+
+  ISTIO_PROMETHEUS_ANNOTATIONS: {
+    type: 'optional text',
+    group: 'Status and metrics',
+    origin: stock,
+    meaning:
+      'JSON set by injection: which endpoints of the application are merged into the metrics of a sidecar.',
+  },
+  PILOT_AGENT_MERGE_ENVOY_STATS: {
+    type: 'boolean',
+    default: 'true',
+    group: 'Status and metrics',
+    origin: stock,
+    meaning: 'The metrics of Envoy are part of the merged metrics.',
+  },
+  METRICS_LOCALHOST_ACCESS_ONLY: {
+    type: 'boolean',
+    default: 'false',
+    group: 'Status and metrics',
+    origin: stock,
+    meaning:
+      'Merged metrics are given to local clients only. As a key of `proxyMetadata` it also binds the metrics listener of Envoy to the local host.',
+  },
+
+  JWT_POLICY: {
+    type: 'text',
+    default: 'third-party-jwt',
+    group: 'Accepted without effect',
+    origin: stock,
+    meaning: 'The token is always the projected one.',
+  },
+  XDS_AUTH_PROVIDER: {
+    type: 'text',
+    default: '',
+    group: 'Accepted without effect',
+    origin: stock,
+    meaning: 'No effect in the open source stock agent either.',
+  },
+  CLOUD_PLATFORM: {
+    type: 'text',
+    default: '',
+    group: 'Accepted without effect',
+    origin: stock,
+    meaning: 'Cloud metadata is not probed: istiod takes the locality from the node.',
+  },
+} as const satisfies Readonly<Record<string, VariableDefinition>>;
+
+export type VariableName = keyof typeof environmentTable;
+
+/** A family of variables whose names share a start. */
+export interface VariablePrefix {
+  readonly prefix: string;
+  readonly meaning: string;
+  readonly isKeptFromEnvoy?: true;
+}
+
+export const environmentPrefixes: readonly VariablePrefix[] = [
+  { prefix: 'ISTIO_META_', meaning: '`ISTIO_META_<KEY>` becomes `<KEY>` of the node metadata.' },
+  {
+    prefix: 'ISTIO_METAJSON_',
+    meaning:
+      'A JSON object whose members become keys of the node metadata. `ISTIO_METAJSON_LABELS` is the static labels too.',
+  },
+  {
+    prefix: 'XDS_HEADER_',
+    isKeptFromEnvoy: true,
+    meaning: '`XDS_HEADER_<NAME>` is sent to istiod as gRPC metadata `<name>`. May be a credential.',
+  },
+  {
+    prefix: 'CA_HEADER_',
+    isKeptFromEnvoy: true,
+    meaning: '`CA_HEADER_<NAME>`: gRPC metadata for the certificate authority. May be a credential.',
+  },
+];
