@@ -24,9 +24,12 @@ FROM ${BASE_IMAGE}
 USER 0
 COPY --from=build /out/lib /usr/local/lib/ferry
 COPY --from=build --chmod=0755 /out/bin/ferry-agent /usr/local/bin/ferry-agent
-# The stock binary stays for istio-iptables. The version call fails the build when the base's libc is too old for Node.
+# The stock binary stays for istio-iptables, and tells the Istio version that the agent reports. Ferry's own version
+# call fails the build when the base's libc is too old for Node.
 RUN mv /usr/local/bin/pilot-agent /usr/local/bin/pilot-agent.stock && \
     ln -s ferry-agent /usr/local/bin/pilot-agent && \
+    version=$(/usr/local/bin/pilot-agent.stock version --short) && \
+    echo "${version#client version: }" >/usr/local/lib/ferry/istio-version && \
     /usr/local/bin/ferry-agent version --short
 USER 1337:1337
 WORKDIR /

@@ -59,6 +59,10 @@ function booleanText(name: string, text: string): string {
 
 async function main(given: readonly string[]): Promise<number> {
   const commandName = findCommand(given, allFlags);
+  if (commandName === 'istio-iptables') {
+    const { runStockCommand } = await import('./stock-command.ts');
+    return runStockCommand(given);
+  }
   const { arguments: words, unknownFlags } = normalizeArguments(given, allFlags, {
     dropsUnknown: commandName === 'proxy' || commandName === undefined,
   });
