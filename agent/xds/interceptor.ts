@@ -28,6 +28,11 @@ export interface StreamInterceptor {
   onResponse(message: Uint8Array): void;
   /** A whole request of the type. The buffer is the interceptor's. */
   onRequest(message: Uint8Array): void;
+  /**
+   * Envoy's first request for listeners on this stream was just queued for istiod: the moment at which the agent sends
+   * subscriptions of its own (`pkg/istio-agent/xds_proxy.go`).
+   */
+  onLdsRequested?(): void;
   /** The stream has ended (either side): stop work that only this stream needs. Called once. */
   close(): void;
 }
