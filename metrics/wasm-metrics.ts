@@ -46,7 +46,7 @@ export class WasmMetrics {
     this.remoteFetch = (result) => fetches({ result });
     const conversions = registry.counter({
       name: 'wasm_config_conversion_count',
-      help: 'number of Wasm config conversion count and results, including success, no remote load, marshal failure, remote fetch failure, miss remote fetch hint.',
+      help: 'number of Wasm config conversions and results, including success, no remote load, marshal failure, remote fetch failure, miss remote fetch hint.',
       labelNames: ['result'],
     });
     this.conversion = (result) => conversions({ result });

@@ -45,7 +45,7 @@ export class XdsMetrics {
     this.envoyConnectionTerminated = (type) => envoyEnds({ type });
     const largest = registry.gauge({
       name: 'pilot_xds_recv_max',
-      help: 'The maximum size of the messages received from Envoy',
+      help: 'The maximum size request we have received so far.',
     });
     let largestSeen = 0;
     this.largestRequestBytes = (sizeBytes) => {
