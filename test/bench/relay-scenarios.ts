@@ -1,0 +1,128 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { MetricName } from './bench-result.ts';
+import type { LoadSide } from './load-side.ts';
+import { cpuSeconds, memoryUsage, peakRssMib } from './process-usage.ts';
+import { percentile } from './statistics.ts';
+import type { AgentSubject, Subject } from './subject.ts';
+
+/** What one measurement found: several metrics of one subject at one size. */
+export type Measurement = Readonly<Partial<Record<MetricName, number>>>;
+
+/** How much work one measurement is. */
+export interface Effort {
+  /** Bytes to push in one round, within the bounds of the count. */
+  readonly roundBytes: number;
+  readonly minPushCount: number;
+  readonly maxPushCount: number;
+  readonly idleSettleMs: number;
+  readonly stallMs: number;
+  readonly warmConversionCount: number;
+}
+
+export const fullEffort: Effort = {
+  roundBytes: 500_000_000,
+  minPushCount: 8,
+  maxPushCount: 3000,
+  idleSettleMs: 5000,
+  stallMs: 5000,
+  warmConversionCount: 9,
+};
+
+export const quickEffort: Effort = {
+  roundBytes: 60_000_000,
+  minPushCount: 3,
+  maxPushCount: 500,
+  idleSettleMs: 1000,
+  stallMs: 1000,
+  warmConversionCount: 3,
+};
+
+/** Pushes that are under way when the client stands still. */
+export const stalledPushCount = 8;
+/** A fourth of a round warms a fresh process up; its pushes are checked byte by byte and not timed. */
+const warmUpPart = 0.25;
+const quietPushBytes = 1000;
+const quietPushCount = 20;
+const bytesPerMb = 1_000_000;
+const bytesPerGb = 1_000_000_000;
+
+/** Pushes, ACKed one by one, through a fresh process. */
+export async function measureRelay(
+  load: LoadSide,
+  subject: Subject,
+  sizeBytes: number,
+  effort: Effort,
+): Promise<Measurement> {
+  const wantedCount = Math.floor(effort.roundBytes / sizeBytes);
+  const count = Math.min(effort.maxPushCount, Math.max(effort.minPushCount, wantedCount));
+  const expected = await load.plan(sizeBytes, 1);
+  return await load.withSubject(subject, async (agent) => {
+    await load.client.call('open', { target: load.target(agent), mode: load.mode, expected });
+    await load.client.call('exchange', { count: Math.ceil(count * warmUpPart), isChecked: true });
+    const cpuBefore = agent === undefined ? 0 : cpuSeconds(agent.pid);
+    const { latenciesMs, durationMs } = await load.client.call('exchange', { count, isChecked: false });
+    const cpu = agent === undefined ? undefined : cpuSeconds(agent.pid) - cpuBefore;
+    // Bytes that went wrong meanwhile would be of no use to anyone: look at one more push.
+    await load.client.call('exchange', { count: 1, isChecked: true });
+    return {
+      'latency-p50': percentile(latenciesMs, 50),
+      'latency-p99': percentile(latenciesMs, 99),
+      throughput: (count * sizeBytes) / bytesPerMb / (durationMs / 1000),
+      ...(agent === undefined || cpu === undefined
+        ? {}
+        : {
+            'cpu-per-gb': cpu / ((count * sizeBytes) / bytesPerGb),
+            'cpu-per-push': (cpu * 1000) / count,
+            'peak-rss': peakRssMib(agent.pid),
+          }),
+    };
+  });
+}
+
+/** The client stands still in the middle of the first of several pushes. */
+export async function measureStall(
+  load: LoadSide,
+  subject: AgentSubject,
+  sizeBytes: number,
+  effort: Effort,
+): Promise<Measurement> {
+  const expected = await load.plan(sizeBytes, stalledPushCount);
+  return await load.withAgent(subject, async (agent) => {
+    await load.client.call('openAndStall', {
+      target: load.target(agent),
+      mode: load.mode,
+      expected,
+      count: stalledPushCount,
+      durationMs: effort.stallMs,
+    });
+    return { 'stalled-peak-rss': peakRssMib(agent.pid) };
+  });
+}
+
+/** A process that has relayed a little and then had nothing to do. */
+export async function measureIdle(
+  load: LoadSide,
+  subject: AgentSubject,
+  effort: Effort,
+): Promise<Measurement> {
+  const expected = await load.plan(quietPushBytes, 1);
+  return await load.withAgent(
+    subject,
+    async (agent) => {
+      await load.client.call('open', { target: load.target(agent), mode: load.mode, expected });
+      await load.client.call('exchange', { count: quietPushCount, isChecked: true });
+      await sleep(effort.idleSettleMs);
+      const usage = memoryUsage(agent.pid);
+      return { 'idle-rss': usage.rssMib, 'idle-pss': usage.pssMib, 'idle-anonymous': usage.anonymousMib };
+    },
+    { isNodeCopied: true },
+  );
+}
+
+/** From nothing to an open socket. */
+export async function measureStart(load: LoadSide, subject: AgentSubject): Promise<Measurement> {
+  return await load.withAgent(
+    subject,
+    async (agent) => await Promise.resolve({ 'start-to-accept': agent.startMs }),
+  );
+}
