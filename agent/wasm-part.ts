@@ -7,6 +7,7 @@ import type { WasmConfig } from './config/agent-config.ts';
 import { maxCacheRecordCount, parseCacheRecord } from './fetch/cache-records.ts';
 import { CachedModuleSource } from './fetch/module-source.ts';
 import type { LogRoot } from './log.ts';
+import { LastKnownGood, maxKeptConfigCount, parseKeptConfig } from './wasm/last-known-good.ts';
 import { PluginRollouts } from './wasm/plugin-rollouts.ts';
 
 /** All that serves Wasm plugins: the store on disk, the source of modules and the rollouts. */
@@ -34,9 +35,21 @@ export async function openWasmPart(options: {
     maxEntryCount: maxCacheRecordCount,
     log,
   });
-  const { http, https, noProxy } = config.outboundProxy;
-  const proxies = { httpProxy: http, httpsProxy: https, noProxy };
-  const source = new CachedModuleSource({ config, store, records, metrics, log, proxies });
+  const source = new CachedModuleSource({ config, store, records, metrics, log });
+  const kept = await FileRecordIndex.open({
+    path: join(config.dataFolder, 'last-known-good.json'),
+    parse: parseKeptConfig,
+    maxEntryCount: maxKeptConfigCount,
+    log,
+  });
+  // Before the first purge and the first download: what it pins must not make room for others.
+  const rollouts = new PluginRollouts({
+    source,
+    store,
+    lastKnownGood: new LastKnownGood({ index: kept }),
+    metrics,
+    log,
+  });
   metrics.cacheEntries(store.blobCount);
   const expiry = startExpiry({
     store,
@@ -48,7 +61,6 @@ export async function openWasmPart(options: {
     },
     log,
   });
-  const rollouts = new PluginRollouts({ source, store, metrics, log });
   return {
     rollouts,
     async close() {
@@ -56,6 +68,7 @@ export async function openWasmPart(options: {
       await expiry.close();
       await source.close();
       await records.close();
+      await kept.close();
       await store.close();
     },
   };

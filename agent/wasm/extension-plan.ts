@@ -52,9 +52,12 @@ export function planExtensionConfig(resource: codec.Any): ExtensionPlan {
   try {
     config = codec.decodeExtensionConfig(resource.value);
   } catch (error) {
-    return refuse('', `extension config does not decode: ${describeError(error)}`);
+    const reason = `extension config does not decode: ${describeError(error)}`;
+    return refuse(nameAtStart(resource.value), reason);
   }
   const { name, typedConfig } = config;
+  // Envoy refuses it too (extension.proto, min_len 1), but only after the module was fetched.
+  if (name === '') return refuse('', 'extension config has no name');
   if (typedConfig === undefined) return refuse(name, 'extension config has no typed_config');
   const filter = readFilter(typedConfig);
   switch (filter.kind) {
@@ -66,6 +69,28 @@ export function planExtensionConfig(resource: codec.Any): ExtensionPlan {
       return planWasm(config, filter.filterKind, filter.filter, resource.value);
     default:
       return filter satisfies never;
+  }
+}
+
+/** Tag of `TypedExtensionConfig.name`: field 1, length-delimited. */
+const nameTag = 0x0a;
+
+/**
+ * The name of a config that does not decode, where it comes first, as every encoder writes it: whatever is broken
+ * after it, it tells whose update this was. Empty when it is not there whole.
+ */
+function nameAtStart(bytes: Uint8Array): string {
+  const [tag, low = 0, high = 0] = bytes;
+  // A length of up to two bytes: no name has 16 KiB.
+  const lengthBytes = low < 0x80 ? 1 : 2;
+  if (tag !== nameTag || (lengthBytes === 2 && high >= 0x80)) return '';
+  const start = 1 + lengthBytes;
+  const end = start + (lengthBytes === 1 ? low : low - 0x80 + high * 0x80);
+  if (end > bytes.byteLength) return '';
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(start, end));
+  } catch {
+    return '';
   }
 }
 

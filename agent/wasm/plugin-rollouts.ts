@@ -1,9 +1,9 @@
 import type { BlobStore } from '../../cache/types.ts';
 import type { WasmMetrics } from '../../metrics/wasm-metrics.ts';
-import type { Any, Resource } from '../../proto/codec.ts';
 import { FetchError, type FetchErrorCode, type ModuleSource } from '../fetch/types.ts';
 import { describeError, type Logger } from '../log.ts';
-import { type ExtensionPlan, planExtensionConfig } from './extension-plan.ts';
+import type { ExtensionPlan } from './extension-plan.ts';
+import type { LastKnownGood } from './last-known-good.ts';
 import {
   describePlugin,
   emptyRecord,
@@ -11,14 +11,18 @@ import {
   type PluginStatus,
   presentUrl,
 } from './plugin-status.ts';
+import { type NamelessResource, type PushedResource, planResources } from './pushed-resources.ts';
+import { RejectedConfigs } from './rejected-configs.ts';
 import { isRetryable, retryDelayMs } from './retry-delay.ts';
 import {
   type ConfigEnvelope,
   initialRollout,
   type Offer,
+  type PreparedConfig,
   type RolloutEffect,
   type RolloutEvent,
   type RolloutState,
+  type StandIn,
   transition,
 } from './rollout.ts';
 
@@ -30,18 +34,22 @@ export interface RolloutStream {
   settled(name: string, push: number, failure: string | undefined): void;
 }
 
-/** One resource of a push. */
-export interface PushedResource {
-  readonly any: Any;
-  /** Delta: the wrapper it came in, whose name is used when the config itself cannot be read. */
-  readonly wrapper: Resource | undefined;
-  /** Used as its name when neither the config nor the wrapper gives one. */
-  readonly placeholderName: string;
+/** One response of istiod, taken apart. */
+export interface TakenPush {
+  /** Under which each name is settled, once. */
+  readonly push: number;
+  /** In order, each once. */
+  readonly names: readonly string[];
+  /** Resources that nobody can be told about by name. They are in no plugin's rollout. */
+  readonly nameless: readonly NamelessResource[];
+  /** To be called when the outcomes can be taken: the first may be settled while it runs. */
+  readonly start: () => void;
 }
 
 export interface PluginRolloutsOptions {
   readonly source: ModuleSource;
-  readonly store: Pick<BlobStore, 'setReferences'>;
+  readonly store: Pick<BlobStore, 'get' | 'setReferences'>;
+  readonly lastKnownGood: LastKnownGood;
   readonly metrics: WasmMetrics;
   readonly log: Logger;
   readonly now?: () => number;
@@ -70,6 +78,7 @@ export class PluginRollouts {
   readonly #random: () => number;
   readonly #plugins = new Map<string, Plugin>();
   readonly #running = new Set<Promise<void>>();
+  readonly #rejected: RejectedConfigs;
   #stream: RolloutStream | undefined;
   #pushCounter = 0;
   #offerCounter = 0;
@@ -79,6 +88,8 @@ export class PluginRollouts {
     this.#options = options;
     this.#now = options.now ?? Date.now;
     this.#random = options.random ?? Math.random;
+    this.#rejected = new RejectedConfigs({ now: this.#now });
+    this.#pinKept();
   }
 
   /** A new stream takes the place of the one before. */
@@ -95,28 +106,27 @@ export class PluginRollouts {
     this.#forgetOffers();
   }
 
-  /**
-   * Takes all resources of one response of istiod. Returns the names, in order, and the push's number: each name is
-   * settled once under it, the first of them possibly while `start` runs.
-   */
+  /** Takes all resources of one response of istiod. */
   push(
     response: ConfigEnvelope['response'],
     version: string,
     resources: readonly PushedResource[],
-  ): { readonly push: number; readonly names: readonly string[]; readonly start: () => void } {
+  ): TakenPush {
     this.#pushCounter += 1;
     const push = this.#pushCounter;
     const startedAtMs = this.#now();
-    const items = resources.map(({ any, wrapper, placeholderName }) => {
-      const plan = planExtensionConfig(any);
-      const name = plan.name === '' ? (wrapper?.name ?? placeholderName) : plan.name;
-      return { name, plan, envelope: { version, response, wrapper } };
-    });
+    const { named, nameless } = planResources(resources);
     const start = (): void => {
-      const conversions = items.map(({ name, plan, envelope }) => this.#start(name, push, plan, envelope));
+      for (const { place, reason } of nameless) {
+        this.#options.metrics.conversion('unmarshal_failure');
+        this.#options.log.error('extension config cannot be used', { name: place, reason });
+      }
+      const conversions = named.map(({ name, plan, wrapper }) =>
+        this.#start(name, push, plan, { version, response, wrapper }),
+      );
       if (conversions.length > 0) this.#track(this.#observeDuration(conversions, startedAtMs));
     };
-    return { push, names: items.map(({ name }) => name), start };
+    return { push, names: named.map(({ name }) => name), nameless, start };
   }
 
   /** istiod does not send it any more, or Envoy does not ask for it any more. */
@@ -125,6 +135,8 @@ export class PluginRollouts {
     this.#apply(name, { kind: 'withdrawn' });
     this.#plugins.delete(name);
     this.#options.store.setReferences(referenceOwner(name), []);
+    this.#options.lastKnownGood.forget(name);
+    this.#pinKept();
     this.#options.log.debug('extension config withdrawn', { name });
   }
 
@@ -135,10 +147,16 @@ export class PluginRollouts {
 
   acknowledged(name: string, offer: number): void {
     this.#apply(name, { kind: 'acknowledged', offer });
+    const running = this.#plugins.get(name)?.state.acknowledged;
+    if (running?.number !== offer) return;
+    this.#rejected.delete(running.config.bytes);
+    if (running.content === 'plugin') this.#keep(name, running.config);
   }
 
   rejected(name: string, offer: number, reason: string): void {
     this.#options.log.warn('Envoy rejected an extension config', { name, reason });
+    const rejected = this.#plugins.get(name)?.state.inFlight.find(({ number }) => number === offer);
+    if (rejected !== undefined) this.#rejected.add(rejected.config.bytes, reason);
     this.#apply(name, { kind: 'rejected', offer, reason });
   }
 
@@ -179,14 +197,21 @@ export class PluginRollouts {
     plugin.plan = plan;
     plugin.envelope = envelope;
     plugin.record = { ...plugin.record, pushedAtMs: this.#now(), version: envelope.version };
-    const without = { envelope, moduleDigest: undefined };
     switch (plan.kind) {
       case 'as-is':
-      case 'stripped':
+      case 'stripped': {
         this.#options.metrics.conversion('no_remote_load');
         plugin.record = { ...plugin.record, url: undefined, module: undefined, fallbackAction: undefined };
-        this.#apply(name, { kind: 'pushed-ready', push, config: { ...without, bytes: plan.bytes } });
+        const refusal = this.#rejected.reason(plan.bytes);
+        if (refusal === undefined) {
+          const config = { envelope, moduleDigest: undefined, bytes: plan.bytes };
+          this.#apply(name, { kind: 'pushed-ready', push, config });
+        } else {
+          this.#noteFailure(plugin, refusal);
+          this.#apply(name, { kind: 'pushed-refused', push, reason: refusal, standIns: [] });
+        }
         return Promise.resolve();
+      }
       case 'refused': {
         this.#options.metrics.conversion(plan.result);
         this.#noteFailure(plugin, plan.reason);
@@ -197,8 +222,8 @@ export class PluginRollouts {
           module: undefined,
           fallbackAction: plan.fallbackAction,
         };
-        const fallback = plan.fallback === undefined ? undefined : { ...without, bytes: plan.fallback };
-        this.#apply(name, { kind: 'pushed-refused', push, reason: plan.reason, fallback });
+        const standIns = plan.fallback === undefined ? [] : [fallbackOf(plan.fallback, envelope)];
+        this.#apply(name, { kind: 'pushed-refused', push, reason: plan.reason, standIns });
         return Promise.resolve();
       }
       case 'fetch': {
@@ -207,9 +232,9 @@ export class PluginRollouts {
           url: presentUrl(plan.request.url),
           fallbackAction: plan.fallbackAction,
         };
-        const fallback = { ...without, bytes: plan.fallback };
+        const standIns = [fallbackOf(plan.fallback, envelope)];
         return new Promise((resolve) => {
-          this.#apply(name, { kind: 'pushed-remote', push, fallback }, resolve);
+          this.#apply(name, { kind: 'pushed-remote', push, standIns }, resolve);
         });
       }
       default:
@@ -219,7 +244,7 @@ export class PluginRollouts {
 
   #apply(name: string, event: RolloutEvent, onPrepared: () => void = () => undefined): void {
     const plugin = this.#plugins.get(name);
-    if (plugin === undefined) return;
+    if (plugin === undefined) return onPrepared();
     const { state, effects } = transition(plugin.state, event, () => ++this.#offerCounter);
     if (state.progress.kind === 'active' && plugin.state.progress.kind !== 'active') {
       plugin.record = { ...plugin.record, activeAtMs: this.#now() };
@@ -228,6 +253,8 @@ export class PluginRollouts {
     plugin.state = state;
     this.#pin(name, state);
     for (const effect of effects) this.#run(name, plugin, effect, onPrepared);
+    // Who waits must not wait for ever.
+    if (!effects.some((effect) => effect.kind === 'prepare')) onPrepared();
   }
 
   #pin(name: string, state: RolloutState): void {
@@ -269,8 +296,11 @@ export class PluginRollouts {
     const controller = new AbortController();
     plugin.preparations.set(push, controller);
     const startedAtMs = this.#now();
+    // Looked for beside the download: it must be at hand when that fails, or when Envoy refuses what came.
+    const kept = this.#findKept(name, plugin, envelope);
     try {
       const module = await this.#options.source.fetch(plan.request, { signal: controller.signal });
+      await this.#addKept(name, push, kept);
       if (controller.signal.aborted || this.#isClosed) return;
       const bytes = plan.rewrite(module.path);
       this.#options.metrics.conversion('success');
@@ -282,13 +312,61 @@ export class PluginRollouts {
         lastErrorAtMs: undefined,
         nextRetryAtMs: undefined,
       };
-      this.#apply(name, { kind: 'prepared', push, config: { bytes, envelope, moduleDigest: module.digest } });
+      const refusal = this.#rejected.reason(bytes);
+      if (refusal === undefined) {
+        this.#apply(name, {
+          kind: 'prepared',
+          push,
+          config: { bytes, envelope, moduleDigest: module.digest },
+        });
+      } else {
+        this.#noteFailure(plugin, refusal);
+        this.#apply(name, { kind: 'preparation-failed', push, reason: refusal, isRetryable: false });
+      }
     } catch (error) {
+      await this.#addKept(name, push, kept);
       if (!controller.signal.aborted && !this.#isClosed)
         this.#fail(name, plugin, push, plan.request.url, error);
     } finally {
       plugin.preparations.delete(push);
     }
+  }
+
+  /** The config that Envoy accepted before this process, when its module is on disk and whole. Never rejects. */
+  async #findKept(
+    name: string,
+    plugin: Plugin,
+    envelope: ConfigEnvelope,
+  ): Promise<PreparedConfig | undefined> {
+    if (plugin.state.acknowledged !== undefined) return undefined;
+    const kept = this.#options.lastKnownGood.get(name);
+    if (kept === undefined) return undefined;
+    try {
+      const blob = await this.#options.store.get(kept.moduleDigest);
+      return blob === undefined ? undefined : { ...kept, envelope };
+    } catch (error) {
+      this.#options.log.warn('the last known good module cannot be read', {
+        name,
+        reason: describeError(error),
+      });
+      return undefined;
+    }
+  }
+
+  async #addKept(name: string, push: number, kept: Promise<PreparedConfig | undefined>): Promise<void> {
+    const config = await kept;
+    if (config !== undefined) this.#apply(name, { kind: 'remembered', push, config });
+  }
+
+  /** Writes down what Envoy runs now. Configs without a module of ours come again from istiod alone. */
+  #keep(name: string, { bytes, moduleDigest }: PreparedConfig): void {
+    if (moduleDigest === undefined) this.#options.lastKnownGood.forget(name);
+    else this.#options.lastKnownGood.remember(name, bytes, moduleDigest);
+    this.#pinKept();
+  }
+
+  #pinKept(): void {
+    this.#options.store.setReferences('last-known-good', this.#options.lastKnownGood.digests());
   }
 
   #fail(name: string, plugin: Plugin, push: number, url: string, error: unknown): void {
@@ -328,6 +406,10 @@ export class PluginRollouts {
     const tracked = work.finally(() => this.#running.delete(tracked));
     this.#running.add(tracked);
   }
+}
+
+function fallbackOf(bytes: Uint8Array, envelope: ConfigEnvelope): StandIn {
+  return { content: 'fallback', config: { bytes, envelope, moduleDigest: undefined } };
 }
 
 function referenceOwner(name: string): string {

@@ -1,5 +1,5 @@
 import type { FetchedModule } from '../fetch/types.ts';
-import type { Progress, RolloutState } from './rollout.ts';
+import type { OfferContent, Progress, RolloutState } from './rollout.ts';
 
 /** One plugin as `/debug/wasm` shows it. Holds no secret: URLs come without user info and query. */
 export interface PluginStatus {
@@ -7,7 +7,7 @@ export interface PluginStatus {
   /** How far the newest config has come. */
   readonly state: Progress['kind'];
   /** What Envoy runs under the name now. */
-  readonly inForce: 'plugin' | 'fallback' | 'none';
+  readonly inForce: OfferContent | 'none';
   /** What the fallback does, when one is in force. */
   readonly fallbackAction: 'allow' | 'deny' | undefined;
   readonly url: string | undefined;

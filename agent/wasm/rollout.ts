@@ -27,8 +27,17 @@ export interface PreparedConfig {
   readonly moduleDigest: string | undefined;
 }
 
-/** `plugin`: what istiod asked for; `fallback`: the filter that stands in by fail strategy. */
-export type OfferContent = 'plugin' | 'fallback';
+/**
+ * `plugin`: what istiod asked for; `last-known-good`: what Envoy had accepted before a restart of the agent;
+ * `fallback`: the filter that stands in by fail strategy.
+ */
+export type OfferContent = 'plugin' | 'last-known-good' | 'fallback';
+
+/** What may take a plugin's place, best first: the last known good config, then the fallback. */
+export interface StandIn {
+  readonly content: Exclude<OfferContent, 'plugin'>;
+  readonly config: PreparedConfig;
+}
 
 /** A config on its way to Envoy, or running there. */
 export interface Offer {
@@ -62,8 +71,8 @@ export type RetryState = 'none' | 'waiting' | 'running';
 export interface RolloutState {
   /** The newest push, 0 before the first and after withdrawal. */
   readonly push: number;
-  /** The stand-in of the newest push. */
-  readonly fallback: PreparedConfig | undefined;
+  /** Of the newest push. */
+  readonly standIns: readonly StandIn[];
   readonly progress: Progress;
   /** Sent on this stream and not answered, oldest first. */
   readonly inFlight: readonly Offer[];
@@ -75,14 +84,16 @@ export type RolloutEvent =
   /** istiod sent the resource and it needs no fetch. */
   | { readonly kind: 'pushed-ready'; readonly push: number; readonly config: PreparedConfig }
   /** istiod sent the resource and its module must be fetched. */
-  | { readonly kind: 'pushed-remote'; readonly push: number; readonly fallback: PreparedConfig }
+  | { readonly kind: 'pushed-remote'; readonly push: number; readonly standIns: readonly StandIn[] }
   /** istiod sent something that cannot be used. */
   | {
       readonly kind: 'pushed-refused';
       readonly push: number;
       readonly reason: string;
-      readonly fallback: PreparedConfig | undefined;
+      readonly standIns: readonly StandIn[];
     }
+  /** What Envoy accepted before a restart was found on disk and verified. */
+  | { readonly kind: 'remembered'; readonly push: number; readonly config: PreparedConfig }
   | { readonly kind: 'prepared'; readonly push: number; readonly config: PreparedConfig }
   | {
       readonly kind: 'preparation-failed';
@@ -115,7 +126,7 @@ export interface Transition {
 
 export const initialRollout: RolloutState = {
   push: 0,
-  fallback: undefined,
+  standIns: [],
   progress: { kind: 'none' },
   inFlight: [],
   acknowledged: undefined,
@@ -126,7 +137,7 @@ export function transition(state: RolloutState, event: RolloutEvent, nextOffer: 
   switch (event.kind) {
     case 'pushed-ready': {
       if (event.push <= state.push) return unchanged(state);
-      const next = supersede(state, event.push, undefined);
+      const next = supersede(state, event.push, []);
       return send(
         next,
         { push: event.push, content: 'plugin', config: event.config },
@@ -136,14 +147,21 @@ export function transition(state: RolloutState, event: RolloutEvent, nextOffer: 
     }
     case 'pushed-remote': {
       if (event.push <= state.push) return unchanged(state);
-      const next = supersede(state, event.push, event.fallback);
+      const next = supersede(state, event.push, event.standIns);
       // The new fetch comes before the end of the old one, so that it joins its flight and no byte comes twice.
       const effects: RolloutEffect[] = [{ kind: 'prepare', push: event.push }, ...next.effects];
       return { state: { ...next.state, progress: { kind: 'preparing' } }, effects };
     }
     case 'pushed-refused': {
       if (event.push <= state.push) return unchanged(state);
-      return fail(supersede(state, event.push, event.fallback), event.reason, false, nextOffer);
+      return fail(supersede(state, event.push, event.standIns), event.reason, false, nextOffer);
+    }
+    case 'remembered': {
+      // A second try of the same push finds it again.
+      const isKnown = state.standIns.some(({ content }) => content === 'last-known-good');
+      if (event.push !== state.push || isKnown) return unchanged(state);
+      const standIn: StandIn = { content: 'last-known-good', config: event.config };
+      return unchanged({ ...state, standIns: [standIn, ...state.standIns] });
     }
     case 'prepared': {
       if (event.push !== state.push || !isPreparing(state.progress)) return unchanged(state);
@@ -168,7 +186,7 @@ export function transition(state: RolloutState, event: RolloutEvent, nextOffer: 
     case 'rejected':
       return reject(state, event.offer, event.reason, nextOffer);
     case 'withdrawn': {
-      const next = supersede(state, 0, undefined);
+      const next = supersede(state, 0, []);
       return { state: { ...next.state, acknowledged: undefined }, effects: next.effects };
     }
     case 'stream-ended':
@@ -189,12 +207,12 @@ function isPreparing(progress: Progress): boolean {
 }
 
 /** Ends all work for the push before. */
-function supersede(state: RolloutState, push: number, fallback: PreparedConfig | undefined): Transition {
+function supersede(state: RolloutState, push: number, standIns: readonly StandIn[]): Transition {
   const effects: RolloutEffect[] = [];
   if (isPreparing(state.progress)) effects.push({ kind: 'cancel-preparation', push: state.push });
   if (state.progress.kind === 'failed' && state.progress.retry === 'waiting')
     effects.push({ kind: 'cancel-retry' });
-  return { state: { ...state, push, fallback, progress: { kind: 'none' } }, effects };
+  return { state: { ...state, push, standIns, progress: { kind: 'none' } }, effects };
 }
 
 function send(from: Transition, content: NewOffer, progress: Progress, nextOffer: () => number): Transition {
@@ -219,22 +237,29 @@ function fail(from: Transition, reason: string, isRetryable: boolean, nextOffer:
   const effects: RolloutEffect[] = [...from.effects, { kind: 'settle', push: state.push, failure: reason }];
   if (isRetryable) effects.push({ kind: 'schedule-retry', push: state.push, attemptCount });
   const next: Transition = { state: { ...state, progress }, effects };
-  const standIn = neededStandIn(state);
+  const standIn = attemptCount === 1 ? neededStandIn(state) : undefined;
   return standIn === undefined ? next : send(next, standIn, progress, nextOffer);
 }
 
 /**
- * The stand-in is sent only where Envoy runs no plugin: an update that fails leaves the last good one in force.
+ * A stand-in is sent only where Envoy runs no plugin: an update that fails leaves the last good one in force.
  * An earlier offer that Envoy has not answered decides itself: its ACK makes a last good config, its NACK comes
  * back to this question.
  */
 function neededStandIn(state: RolloutState): NewOffer | undefined {
-  if (state.fallback === undefined || state.acknowledged?.content === 'plugin') return undefined;
-  if (state.inFlight.some((offer) => offer.content === 'plugin')) return undefined;
-  const latest = state.inFlight.at(-1) ?? state.acknowledged;
-  if (latest !== undefined && Buffer.compare(latest.config.bytes, state.fallback.bytes) === 0)
-    return undefined;
-  return { push: state.push, content: 'fallback', config: state.fallback };
+  const { acknowledged, inFlight } = state;
+  if (acknowledged !== undefined && acknowledged.content !== 'fallback') return undefined;
+  if (inFlight.some((offer) => offer.content !== 'fallback')) return undefined;
+  const [best] = state.standIns;
+  if (best === undefined) return undefined;
+  const latest = inFlight.at(-1) ?? acknowledged;
+  return latest !== undefined && isSame(latest.config, best.config)
+    ? undefined
+    : { push: state.push, ...best };
+}
+
+function isSame(a: PreparedConfig, b: PreparedConfig): boolean {
+  return Buffer.compare(a.bytes, b.bytes) === 0;
 }
 
 function acknowledge(state: RolloutState, number: number): Transition {
@@ -277,11 +302,12 @@ function repairAfter(rejected: Offer, state: RolloutState): NewOffer | undefined
   const good = state.acknowledged;
   if (good !== undefined && good.number !== rejected.number) {
     // The same bytes a second time would be refused a second time, without end.
-    if (Buffer.compare(good.config.bytes, rejected.config.bytes) === 0) return undefined;
+    if (isSame(good.config, rejected.config)) return undefined;
     return { push: good.push, content: good.content, config: good.config };
   }
-  if (rejected.content === 'fallback' || state.fallback === undefined) return undefined;
-  return { push: state.push, content: 'fallback', config: state.fallback };
+  const order = state.standIns.findIndex(({ content }) => content === rejected.content);
+  const next = state.standIns.slice(order + 1).find(({ config }) => !isSame(config, rejected.config));
+  return next === undefined ? undefined : { push: state.push, ...next };
 }
 
 function endStream(state: RolloutState): Transition {

@@ -1,6 +1,6 @@
 import * as codec from '../../proto/codec.ts';
 import { typeUrls } from '../../proto/type-urls.ts';
-import type { PushedResource } from '../wasm/plugin-rollouts.ts';
+import type { PushedResource } from '../wasm/pushed-resources.ts';
 import type { ConfigEnvelope, Offer } from '../wasm/rollout.ts';
 import type { StreamKind } from './interceptor.ts';
 
@@ -33,6 +33,8 @@ export type DownstreamRequest = {
 
 /** What istiod is answered for a push. */
 export interface UpstreamVerdict {
+  /** Of the response that is answered. Default: extension configs. */
+  readonly typeUrl?: string;
   readonly nonce: string;
   /** State of the world: the version accepted last, which a NACK repeats. */
   readonly version: string;
@@ -51,7 +53,7 @@ export interface EcdsDialect {
   encodeVerdict(verdict: UpstreamVerdict): Uint8Array;
 }
 
-const typeUrl = typeUrls.extensionConfig;
+const ecdsTypeUrl = typeUrls.extensionConfig;
 
 const sotw: EcdsDialect = {
   decodeResponse(bytes) {
@@ -59,7 +61,7 @@ const sotw: EcdsDialect = {
     const resources = response.resources.map((any, index) => ({
       any,
       wrapper: undefined,
-      placeholderName: `resource ${index} of version ${response.versionInfo}`,
+      place: `resource ${index} of version ${response.versionInfo}`,
     }));
     return {
       typeUrl: response.typeUrl,
@@ -78,14 +80,14 @@ const sotw: EcdsDialect = {
   encodeOffer({ config }, nonce) {
     return codec.encodeResponse({
       ...asSotw(config.envelope.response),
-      resources: [codec.makeAny(typeUrl, config.bytes)],
+      resources: [codec.makeAny(ecdsTypeUrl, config.bytes)],
       nonce,
     });
   },
   encodeNotice(push, _removedNames, nonce) {
     return codec.encodeResponse({ ...asSotw(push.response), nonce });
   },
-  encodeVerdict({ nonce, version, names, failure }) {
+  encodeVerdict({ nonce, version, names, failure, typeUrl = ecdsTypeUrl }) {
     const answer = { typeUrl, versionInfo: version, resourceNames: [...names], responseNonce: nonce };
     return codec.encodeRequest(
       codec.makeRequest(
@@ -101,7 +103,7 @@ const delta: EcdsDialect = {
     const resources = response.resources.map((wrapper, index) => ({
       any: wrapper.resource ?? codec.makeAny('', new Uint8Array()),
       wrapper,
-      placeholderName: `resource ${index} of version ${response.systemVersionInfo}`,
+      place: `resource ${index} of version ${response.systemVersionInfo}`,
     }));
     return {
       typeUrl: response.typeUrl,
@@ -125,7 +127,7 @@ const delta: EcdsDialect = {
   },
   encodeOffer({ config }, nonce) {
     const { response, wrapper } = config.envelope;
-    const resource = codec.makeAny(typeUrl, config.bytes);
+    const resource = codec.makeAny(ecdsTypeUrl, config.bytes);
     return codec.encodeDeltaResponse({
       ...asDelta(response),
       resources: wrapper === undefined ? [] : [{ ...wrapper, resource }],
@@ -139,7 +141,7 @@ const delta: EcdsDialect = {
       nonce,
     });
   },
-  encodeVerdict({ nonce, failure }) {
+  encodeVerdict({ nonce, failure, typeUrl = ecdsTypeUrl }) {
     const answer = { typeUrl, responseNonce: nonce };
     return codec.encodeDeltaRequest(
       codec.makeDeltaRequest(
@@ -153,13 +155,13 @@ const delta: EcdsDialect = {
 function asSotw(response: ConfigEnvelope['response']): codec.DiscoveryResponse {
   return response.$typeName === 'envoy.service.discovery.v3.DiscoveryResponse'
     ? response
-    : codec.makeResponse({ typeUrl, versionInfo: response.systemVersionInfo });
+    : codec.makeResponse({ typeUrl: ecdsTypeUrl, versionInfo: response.systemVersionInfo });
 }
 
 function asDelta(response: ConfigEnvelope['response']): codec.DeltaDiscoveryResponse {
   return response.$typeName === 'envoy.service.discovery.v3.DeltaDiscoveryResponse'
     ? response
-    : codec.makeDeltaResponse({ typeUrl, systemVersionInfo: response.versionInfo });
+    : codec.makeDeltaResponse({ typeUrl: ecdsTypeUrl, systemVersionInfo: response.versionInfo });
 }
 
 export function ecdsDialect(kind: StreamKind): EcdsDialect {

@@ -51,6 +51,11 @@ class LazyInterceptor implements StreamInterceptor {
     this.#hand((session) => session.onRequest(message));
   }
 
+  onListenerRequest(message: Uint8Array): void {
+    // Before the first ECDS message nothing can be wrong with an extension config.
+    if (this.#state.kind === 'open') this.#state.session.onListenerRequest?.(message);
+  }
+
   close(): void {
     if (this.#state.kind === 'open') this.#state.session.close();
     this.#state = { kind: 'closed' };

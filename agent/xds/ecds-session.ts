@@ -12,6 +12,7 @@ import {
 import { EcdsSubscription } from './ecds-subscription.ts';
 import { grpcCode } from './grpc-status.ts';
 import type { InterceptedStream, StreamInterceptor } from './interceptor.ts';
+import { isForwardedToEnvoy } from './type-urls.ts';
 
 /** How one resource of what istiod sent stands. `push` tells an old verdict from a new one. */
 type Outcome = { readonly push: number } & (
@@ -56,6 +57,10 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
   #acceptedVersion = '';
   #nonceCounter = 0;
   #noticeCounter = 0;
+  /** Names whose last answer was a NACK: Envoy holds something it refused until the repair has its ACK. */
+  readonly #unrepaired = new Set<string>();
+  /** Envoy refused a listener update meanwhile, and will not ask for it again on this stream. */
+  #isListenerRefused = false;
   /** True while a push is taken apart: verdicts wait until all its resources are known. */
   #isTakingPush = false;
 
@@ -83,8 +88,7 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
       return;
     }
     if (push.typeUrl !== typeUrls.extensionConfig) {
-      // The first resource looked like ECDS, the response says otherwise: not ours.
-      this.#stream.sendDownstream(message);
+      this.#refuseMixed(push);
       return;
     }
     this.#takePush(push);
@@ -105,6 +109,15 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
     // First the names, then the verdict: state of the world reads a change of names as an ACK.
     if (change.isForwarded) this.#forwardSubscription(request, message);
     if (request.nonce !== '') this.#takeAnswer(request);
+  }
+
+  onListenerRequest(message: Uint8Array): void {
+    if (this.#unrepaired.size === 0 || this.#isListenerRefused) return;
+    try {
+      this.#isListenerRefused = this.#dialect.decodeRequest(message).failure !== undefined;
+    } catch {
+      // istiod reads it too, and says so.
+    }
   }
 
   close(): void {
@@ -132,26 +145,46 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
     this.#dropSettledNotices();
     this.#latest = { nonce: push.nonce, version: push.version, verdict: 'none' };
     this.#isTakingPush = true;
-    const { push: number, names, start } = this.#rollouts.push(push.response, push.version, push.resources);
-    for (const name of this.#subscription.withdrawnNames(names, this.#rollouts.names())) this.#forget(name);
-    for (const name of names) this.#outcomes.set(name, { push: number, kind: 'pending' });
-    this.#log.debug('ECDS push', { id: this.#stream.id, version: push.version, resources: names.length });
+    const taken = this.#rollouts.push(push.response, push.version, push.resources);
+    const { names, nameless, start } = taken;
+    const withdrawn = this.#subscription.withdrawnNames(names, this.#rollouts.names());
+    // A resource without a readable name may be any of the absent ones.
+    if (nameless.length === 0) for (const name of withdrawn) this.#forget(name);
+    for (const name of names) this.#outcomes.set(name, { push: taken.push, kind: 'pending' });
+    for (const { place, reason } of nameless) {
+      this.#outcomes.set(place, { push: this.#nextNotice(), kind: 'failed', reason });
+    }
+    const resources = names.length + nameless.length;
+    this.#log.debug('ECDS push', { id: this.#stream.id, version: push.version, resources });
     start();
     for (const name of push.removedNames) {
       this.#forget(name);
       this.#sendNotice(push, [name], `removal of ${name}`);
     }
-    if (names.length === 0 && push.removedNames.length === 0) this.#sendNotice(push, [], 'empty response');
+    if (resources === 0 && push.removedNames.length === 0) this.#sendNotice(push, [], 'empty response');
     this.#isTakingPush = false;
     this.#answerWhenSettled();
   }
 
+  /**
+   * Extension configs under the name of another type. Envoy would refuse the response, but it must not even see it:
+   * nothing was taken out of the configs.
+   */
+  #refuseMixed({ typeUrl, nonce }: UpstreamPush): void {
+    const failure = `the response is of type "${typeUrl}", but its resources are of type ${typeUrls.extensionConfig}`;
+    this.#log.error('response from istiod is dropped', { id: this.#stream.id, reason: failure });
+    // No answer where istiod would not know what it is about.
+    if (!isForwardedToEnvoy(typeUrl)) return;
+    this.#stream.sendUpstream(
+      this.#dialect.encodeVerdict({ typeUrl, nonce, version: '', names: [], failure }),
+    );
+  }
+
   #sendNotice(push: UpstreamPush, removedNames: readonly string[], key: string): void {
     const nonce = this.#nextNonce();
-    // Below zero: never the number of a push.
-    this.#noticeCounter -= 1;
-    this.#outcomes.set(key, { push: this.#noticeCounter, kind: 'pending' });
-    this.#sent.set(nonce, { kind: 'notice', key, push: this.#noticeCounter });
+    const notice = this.#nextNotice();
+    this.#outcomes.set(key, { push: notice, kind: 'pending' });
+    this.#sent.set(nonce, { kind: 'notice', key, push: notice });
     this.#stream.sendDownstream(this.#dialect.encodeNotice(push, removedNames, nonce));
   }
 
@@ -169,16 +202,43 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
     this.#sent.delete(request.nonce);
     switch (sent.kind) {
       case 'offer':
-        if (request.failure === undefined) this.#rollouts.acknowledged(sent.name, sent.offer);
-        else this.#rollouts.rejected(sent.name, sent.offer, request.failure);
+        if (request.failure === undefined) {
+          this.#rollouts.acknowledged(sent.name, sent.offer);
+          this.#repaired(sent.name);
+        } else {
+          this.#unrepaired.add(sent.name);
+          this.#rollouts.rejected(sent.name, sent.offer, request.failure);
+        }
         return;
       case 'notice':
-        this.#settle(sent.key, sent.push, request.failure);
+        this.#settle(
+          sent.key,
+          sent.push,
+          request.failure === undefined ? undefined : cutFailure(request.failure),
+        );
         if (request.failure === undefined) this.#outcomes.delete(sent.key);
         return;
       default:
         sent satisfies never;
     }
+  }
+
+  /**
+   * Envoy runs something under this name again. A listener update that it refused because it did not comes again only
+   * on a new stream.
+   */
+  #repaired(name: string): void {
+    this.#unrepaired.delete(name);
+    if (!this.#isListenerRefused || this.#unrepaired.size > 0) return;
+    this.#isListenerRefused = false;
+    this.#log.info(
+      'a listener update was refused beside a refused extension config: ending the stream so that it comes again',
+      {
+        id: this.#stream.id,
+      },
+    );
+    const message = 'an extension config is repaired; listeners refused meanwhile are to be sent again';
+    this.#stream.end({ code: grpcCode.unavailable, message });
   }
 
   #settle(key: string, push: number, failure: string | undefined): void {
@@ -195,6 +255,7 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
   #forget(name: string): void {
     this.#rollouts.withdraw(name);
     this.#outcomes.delete(name);
+    this.#unrepaired.delete(name);
     if (!this.#isTakingPush) this.#answerWhenSettled();
   }
 
@@ -237,6 +298,12 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
     if (request.kind === 'sotw' && latest !== undefined) latest.verdict = 'ack';
   }
 
+  /** Below zero: never the number of a push. */
+  #nextNotice(): number {
+    this.#noticeCounter -= 1;
+    return this.#noticeCounter;
+  }
+
   #nextNonce(): string {
     this.#nonceCounter += 1;
     return `${this.#stream.id}-${this.#nonceCounter}`;
@@ -248,4 +315,9 @@ function joinFailures(failures: readonly string[]): string {
   return text.length <= maxFailureLength
     ? text
     : `${text.slice(0, maxFailureLength)} ... (${failures.length} in all)`;
+}
+
+/** Envoy's words are logged, kept and shown: a peer does not decide how much memory that takes. */
+function cutFailure(text: string): string {
+  return text.length <= maxFailureLength ? text : `${text.slice(0, maxFailureLength)} ...`;
 }

@@ -24,6 +24,7 @@ export function openInterceptors(
         onResponse: (message) => guard(() => interceptor.onResponse(message)),
         onRequest: (message) => guard(() => interceptor.onRequest(message)),
         onLdsRequested: () => guard(() => interceptor.onLdsRequested?.()),
+        onListenerRequest: (message) => guard(() => interceptor.onListenerRequest?.(message)),
         close: () => guard(() => interceptor.close()),
       });
     });

@@ -33,6 +33,8 @@ export interface StreamInterceptor {
    * subscriptions of its own (`pkg/istio-agent/xds_proxy.go`).
    */
   onLdsRequested?(): void;
+  /** A request of Envoy for listeners was relayed: an ACK, a NACK or a subscription. The buffer must not be changed. */
+  onListenerRequest?(message: Uint8Array): void;
   /** The stream has ended (either side): stop work that only this stream needs. Called once. */
   close(): void;
 }

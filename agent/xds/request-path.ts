@@ -70,9 +70,15 @@ export class RequestPath implements FrameSink {
     const interceptor = interceptors.get(typeUrl);
     if (interceptor === undefined) forward(message);
     else interceptor.onRequest(message);
-    if (typeUrl === listenerTypeUrl && !this.#isListenerRequested) {
-      this.#isListenerRequested = true;
-      for (const other of interceptors.values()) other.onLdsRequested?.();
+    if (typeUrl === listenerTypeUrl) this.#afterListenerRequest(message);
+  }
+
+  #afterListenerRequest(message: Uint8Array): void {
+    const isFirst = !this.#isListenerRequested;
+    this.#isListenerRequested = true;
+    for (const interceptor of this.#options.interceptors.values()) {
+      if (isFirst) interceptor.onLdsRequested?.();
+      interceptor.onListenerRequest?.(message);
     }
   }
 

@@ -142,6 +142,20 @@ export class Gateway {
     );
   }
 
+  /** Waits until the active listener of Envoy takes its routes from this table. */
+  async untilListenerRoutes(routeName: string): Promise<void> {
+    await poll(
+      async () => {
+        const text = await this.agent.admin.get('/config_dump?resource=dynamic_listeners');
+        const isThere = text.includes(`"route_config_name": "${routeName}"`);
+        return isThere
+          ? { done: true, value: undefined }
+          : { done: false, seen: `${text.length} bytes without it` };
+      },
+      { what: `A listener with the routes ${routeName}`, deadlineMs },
+    );
+  }
+
   /** Waits until a line of the merged metrics matches. */
   async untilMetric(pattern: RegExp): Promise<string> {
     return await poll(

@@ -7,6 +7,7 @@ import {
   type RolloutEffect,
   type RolloutEvent,
   type RolloutState,
+  type StandIn,
   transition,
 } from '../../../agent/wasm/rollout.ts';
 import { makeResponse } from '../../../proto/codec.ts';
@@ -53,7 +54,17 @@ const ready = (push: number, text: string): RolloutEvent => ({
   push,
   config: config(text),
 });
-const remote = (push: number): RolloutEvent => ({ kind: 'pushed-remote', push, fallback: config('rbac') });
+const fallback = (text: string): StandIn => ({ content: 'fallback', config: config(text) });
+const remote = (push: number): RolloutEvent => ({
+  kind: 'pushed-remote',
+  push,
+  standIns: [fallback('rbac')],
+});
+const remembered = (push: number): RolloutEvent => ({
+  kind: 'pushed-remote',
+  push,
+  standIns: [{ content: 'last-known-good', config: config('lkg') }, fallback('rbac')],
+});
 const prepared = (push: number, text: string): RolloutEvent => ({
   kind: 'prepared',
   push,
@@ -123,7 +134,7 @@ describe('the rollout of one extension config', () => {
         remote(1),
         failed(1, false),
         ack(1),
-        { kind: 'pushed-remote', push: 2, fallback: config('open') },
+        { kind: 'pushed-remote', push: 2, standIns: [fallback('open')] },
         failed(2, false),
       ],
       ['prepare 1', 'settle 1 gone', 'send 1:rbac', 'prepare 2', 'settle 2 gone', 'send 2:open'],
@@ -176,8 +187,28 @@ describe('the rollout of one extension config', () => {
     ],
     [
       'a refused config says so and puts the stand-in there',
-      [{ kind: 'pushed-refused', push: 1, reason: 'no code', fallback: config('rbac') }],
+      [{ kind: 'pushed-refused', push: 1, reason: 'no code', standIns: [fallback('rbac')] }],
       ['settle 1 no code', 'send 1:rbac'],
+    ],
+    [
+      'after a restart the last known good config comes before the fallback',
+      [remembered(1), failed(1, false), ack(1)],
+      ['prepare 1', 'settle 1 gone', 'send 1:lkg'],
+    ],
+    [
+      'a last known good config that Envoy refuses makes way for the fallback',
+      [remembered(1), failed(1, false), nack(1), ack(2)],
+      ['prepare 1', 'settle 1 gone', 'send 1:lkg', 'send 2:rbac'],
+    ],
+    [
+      'a last known good config in force is kept when the next update fails too',
+      [remembered(1), failed(1, false), ack(1), remote(2), failed(2, false)],
+      ['prepare 1', 'settle 1 gone', 'send 1:lkg', 'prepare 2', 'settle 2 gone'],
+    ],
+    [
+      'a rejected first plugin is replaced by the last known good config',
+      [remembered(1), prepared(1, 'a'), nack(1)],
+      ['prepare 1', 'send 1:a', 'settle 1 bad', 'send 2:lkg'],
     ],
     [
       'withdrawal ends a fetch',
@@ -268,17 +299,12 @@ class World {
       case 'remote':
         this.#push += 1;
         this.#verified.add(`deny ${this.#push}`);
-        this.#apply({ kind: 'pushed-remote', push: this.#push, fallback: config(`deny ${this.#push}`) });
+        this.#apply({ kind: 'pushed-remote', push: this.#push, standIns: this.#standIns() });
         return;
       case 'refused':
         this.#push += 1;
         this.#verified.add(`deny ${this.#push}`);
-        this.#apply({
-          kind: 'pushed-refused',
-          push: this.#push,
-          reason: 'no',
-          fallback: config(`deny ${this.#push}`),
-        });
+        this.#apply({ kind: 'pushed-refused', push: this.#push, reason: 'no', standIns: this.#standIns() });
         return;
       case 'prepared':
       case 'stale-prepared': {
@@ -314,6 +340,14 @@ class World {
     }
   }
 
+  /** Every other push has something from before a restart, which Envoy may refuse. */
+  #standIns(): StandIn[] {
+    const deny = fallback(`deny ${this.#push}`);
+    if (this.#push % 2 === 0) return [deny];
+    this.#verified.add(`kept ${this.#push}`);
+    return [{ content: 'last-known-good', config: config(`kept ${this.#push}`) }, deny];
+  }
+
   #answer(verdict: 'ack' | 'nack'): void {
     const offer = this.#wire.shift();
     if (offer === undefined) return;
@@ -326,7 +360,7 @@ class World {
     } else {
       this.#isBroken = true;
       this.#apply({ kind: 'rejected', offer: offer.number, reason: 'bad' });
-      const canRepair = this.#state.acknowledged !== undefined || this.#state.fallback !== undefined;
+      const canRepair = this.#state.acknowledged !== undefined || this.#state.standIns.length > 0;
       assert.ok(
         this.#wire.length > 0 || !canRepair,
         'a rejected config is followed by one that Envoy can run',

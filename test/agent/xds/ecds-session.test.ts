@@ -7,10 +7,12 @@ import {
   type ModuleSource,
 } from '../../../agent/fetch/types.ts';
 import { LogRoot } from '../../../agent/log.ts';
+import { type KeptConfig, LastKnownGood } from '../../../agent/wasm/last-known-good.ts';
 import { PluginRollouts } from '../../../agent/wasm/plugin-rollouts.ts';
 import { EcdsSession } from '../../../agent/xds/ecds-session.ts';
 import type { GrpcStatus } from '../../../agent/xds/grpc-status.ts';
 import type { InterceptedStream, StreamKind } from '../../../agent/xds/interceptor.ts';
+import type { RecordIndex } from '../../../cache/types.ts';
 import { MetricRegistry } from '../../../metrics/registry.ts';
 import { WasmMetrics } from '../../../metrics/wasm-metrics.ts';
 import * as codec from '../../../proto/codec.ts';
@@ -63,10 +65,36 @@ class ScriptedSource implements ModuleSource {
   }
 }
 
+/** A record index that lives as long as the test: the volume over a restart. */
+class MemoryIndex implements RecordIndex<KeptConfig> {
+  readonly #records = new Map<string, KeptConfig>();
+
+  get(key: string): KeptConfig | undefined {
+    return this.#records.get(key);
+  }
+
+  set(key: string, entry: KeptConfig): void {
+    this.#records.set(key, entry);
+  }
+
+  delete(key: string): void {
+    this.#records.delete(key);
+  }
+
+  entries(): Iterable<readonly [string, KeptConfig]> {
+    return this.#records;
+  }
+
+  flush(): Promise<void> {
+    return Promise.resolve();
+  }
+}
+
 class Bench {
   readonly kind: StreamKind;
   readonly source = new ScriptedSource();
   readonly references = new Map<string, readonly string[]>();
+  readonly kept: MemoryIndex;
   readonly rollouts: PluginRollouts;
   down: Seen[] = [];
   up: Seen[] = [];
@@ -74,12 +102,17 @@ class Bench {
   session: EcdsSession;
   #streams = 0;
 
-  constructor(kind: StreamKind) {
+  constructor(kind: StreamKind, kept = new MemoryIndex()) {
     this.kind = kind;
+    this.kept = kept;
     const log = new LogRoot({ format: 'text', levels: new Map(), write: () => undefined }).scope('test');
     this.rollouts = new PluginRollouts({
       source: this.source,
-      store: { setReferences: (owner, digests) => void this.references.set(owner, [...digests]) },
+      store: {
+        get: async (wanted) => ({ digest: wanted, path: `/modules/${wanted}`, sizeBytes: 8 }),
+        setReferences: (owner, digests) => void this.references.set(owner, [...digests]),
+      },
+      lastKnownGood: new LastKnownGood({ index: this.kept }),
       metrics: new WasmMetrics(new MetricRegistry()),
       log,
     });
@@ -294,6 +327,76 @@ for (const kind of ['sotw', 'delta'] as const) {
       assert.equal(bench.down.length, 1);
       assert.deepEqual(bench.verdicts(), ['NACK n2 a: no such image']);
       assert.deepEqual(bench.references.get('ecds:a'), [digest]);
+    });
+
+    test('after a restart the last known good plugin stands in, before the fallback', async () => {
+      const before = new Bench(kind);
+      before.subscribe(['a']);
+      before.push('n1', { a: pluginResource({ name: 'a' }) });
+      before.source.answer(0);
+      await before.turn();
+      before.answer(before.down[0]?.nonce, ['a']);
+      const bench = new Bench(kind, before.kept);
+      assert.deepEqual(bench.references.get('last-known-good'), [digest]);
+      bench.subscribe(['a']);
+      bench.up = [];
+      bench.push('m1', { a: pluginResource({ name: 'a', url: 'oci://registry.example/gone:1' }) });
+      bench.source.fail(0);
+      await bench.turn();
+      await bench.turn();
+      assert.deepEqual(
+        bench.down.map(({ filterType }) => filterType),
+        [typeUrls.httpWasm],
+      );
+      assert.deepEqual(bench.verdicts(), ['NACK m1 a: no such image']);
+    });
+
+    test('a withdrawn plugin is not remembered', async () => {
+      const bench = new Bench(kind);
+      bench.subscribe(['a']);
+      bench.push('n1', { a: pluginResource({ name: 'a' }) });
+      bench.source.answer(0);
+      await bench.turn();
+      bench.answer(bench.down[0]?.nonce, ['a']);
+      bench.push('n2', {});
+      assert.deepEqual([...bench.kept.entries()], []);
+      assert.deepEqual(bench.references.get('last-known-good'), []);
+    });
+
+    test('bytes that Envoy has refused are not offered again, and istiod hears why', () => {
+      const bench = new Bench(kind);
+      bench.subscribe(['a']);
+      bench.push('n1', { a: otherResource('a') });
+      bench.answer(bench.down[0]?.nonce, ['a'], 'bad filter');
+      bench.up = [];
+      const sentCount = bench.down.length;
+      bench.push('n2', { a: otherResource('a') });
+      assert.equal(bench.down.length, sentCount);
+      const [verdict] = bench.verdicts();
+      assert.match(verdict ?? '', /^NACK n2 a: bad filter \(Envoy refused exactly this config before/);
+    });
+
+    test('ends the stream after a repair when Envoy refused a listener update meanwhile', () => {
+      const bench = new Bench(kind);
+      const listenerNack =
+        kind === 'sotw'
+          ? codec.encodeRequest(
+              codec.makeRequest({ responseNonce: 'l', errorDetail: codec.makeErrorDetail('bad') }),
+            )
+          : codec.encodeDeltaRequest(
+              codec.makeDeltaRequest({ responseNonce: 'l', errorDetail: codec.makeErrorDetail('bad') }),
+            );
+      bench.subscribe(['a']);
+      bench.push('n1', { a: otherResource('a') });
+      bench.answer(bench.down[0]?.nonce, ['a']);
+      bench.session.onListenerRequest(listenerNack);
+      assert.equal(bench.ended, undefined, 'a listener refused for itself is none of our business');
+      bench.push('n2', { a: appended(otherResource('a'), unknownField('new')) });
+      bench.answer(bench.down[1]?.nonce, ['a'], 'bad filter');
+      bench.session.onListenerRequest(listenerNack);
+      assert.equal(bench.ended, undefined, 'the repair is not in force yet');
+      bench.answer(bench.down[2]?.nonce, ['a']);
+      assert.equal((bench.ended as GrpcStatus | undefined)?.code, 14);
     });
 
     test('a newer push takes the place of an older one that is still being fetched', async () => {
