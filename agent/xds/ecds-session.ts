@@ -17,7 +17,8 @@ import { isForwardedToEnvoy } from './type-urls.ts';
 /** How one resource of what istiod sent stands. `push` tells an old verdict from a new one. */
 type Outcome = { readonly push: number } & (
   | { readonly kind: 'pending' | 'accepted' }
-  | { readonly kind: 'failed'; readonly reason: string }
+  /** `reportedUnder`: the nonce of istiod's response under which it was told. */
+  | { readonly kind: 'failed'; readonly reason: string; readonly reportedUnder: string | undefined }
 );
 
 /** The newest response of istiod on this stream and what it has been answered. */
@@ -152,7 +153,12 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
     if (nameless.length === 0) for (const name of withdrawn) this.#forget(name);
     for (const name of names) this.#outcomes.set(name, { push: taken.push, kind: 'pending' });
     for (const { place, reason } of nameless) {
-      this.#outcomes.set(place, { push: this.#nextNotice(), kind: 'failed', reason });
+      this.#outcomes.set(place, {
+        push: this.#nextNotice(),
+        kind: 'failed',
+        reason,
+        reportedUnder: undefined,
+      });
     }
     const resources = names.length + nameless.length;
     this.#log.debug('ECDS push', { id: this.#stream.id, version: push.version, resources });
@@ -207,7 +213,7 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
           this.#repaired(sent.name);
         } else {
           this.#unrepaired.add(sent.name);
-          this.#rollouts.rejected(sent.name, sent.offer, request.failure);
+          this.#rollouts.rejected(sent.name, sent.offer, cutFailure(request.failure));
         }
         return;
       case 'notice':
@@ -244,9 +250,13 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
   #settle(key: string, push: number, failure: string | undefined): void {
     const outcome = this.#outcomes.get(key);
     if (outcome?.push !== push) return;
+    // A later try that fails too is no news.
+    const reportedUnder = outcome.kind === 'failed' ? outcome.reportedUnder : undefined;
     this.#outcomes.set(
       key,
-      failure === undefined ? { push, kind: 'accepted' } : { push, kind: 'failed', reason: failure },
+      failure === undefined
+        ? { push, kind: 'accepted' }
+        : { push, kind: 'failed', reason: failure, reportedUnder },
     );
     this.#answerWhenSettled();
   }
@@ -263,16 +273,34 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
   #answerWhenSettled(): void {
     const latest = this.#latest;
     if (latest === undefined || this.#isTakingPush) return;
-    const failures: string[] = [];
+    const untold: string[] = [];
+    const told: string[] = [];
     for (const [name, outcome] of this.#outcomes) {
       if (outcome.kind === 'pending') return;
-      if (outcome.kind === 'failed') failures.push(`${name}: ${outcome.reason}`);
+      if (outcome.kind !== 'failed') continue;
+      // What was told under an older nonce is not told again because istiod sent something else.
+      if (outcome.reportedUnder === undefined) untold.push(`${name}: ${outcome.reason}`);
+      else if (outcome.reportedUnder === latest.nonce) told.push(`${name}: ${outcome.reason}`);
     }
-    const verdict = failures.length === 0 ? 'ack' : 'nack';
-    if (latest.verdict === verdict) return;
+    if (untold.length > 0) {
+      this.#markReported(latest.nonce);
+      if (latest.verdict !== 'nack') this.#answer(latest, 'nack', joinFailures([...untold, ...told]));
+    } else if (told.length === 0 && latest.verdict !== 'ack') {
+      this.#acceptedVersion = latest.version;
+      this.#answer(latest, 'ack', undefined);
+    }
+  }
+
+  #markReported(nonce: string): void {
+    for (const [name, outcome] of this.#outcomes) {
+      if (outcome.kind === 'failed' && outcome.reportedUnder === undefined) {
+        this.#outcomes.set(name, { ...outcome, reportedUnder: nonce });
+      }
+    }
+  }
+
+  #answer(latest: LatestPush, verdict: 'ack' | 'nack', failure: string | undefined): void {
     latest.verdict = verdict;
-    if (verdict === 'ack') this.#acceptedVersion = latest.version;
-    const failure = verdict === 'ack' ? undefined : joinFailures(failures);
     this.#log.debug('ECDS push answered', { id: this.#stream.id, version: latest.version, verdict });
     this.#stream.sendUpstream(
       this.#dialect.encodeVerdict({

@@ -82,7 +82,8 @@ export class AgentProcess implements AsyncDisposable {
     const agent = new AgentProcess(child, ports);
     options.test?.after(async () => {
       await agent.stop();
-      if (options.test?.passed === false) options.test.diagnostic(`The end of the agent's log:\n${agent.logTail()}`);
+      if (options.test?.passed === false)
+        options.test.diagnostic(`The end of the agent's log:\n${agent.logTail()}`);
     });
     return agent;
   }
@@ -119,7 +120,9 @@ export class AgentProcess implements AsyncDisposable {
       poll(
         async (lookSignal) => {
           const { status } = await httpGet(`${this.statusUrl}/healthz/ready`, { signal: lookSignal });
-          return status === 200 ? { done: true, value: undefined } : { done: false, seen: `status ${status}` };
+          return status === 200
+            ? { done: true, value: undefined }
+            : { done: false, seen: `status ${status}` };
         },
         { what: `A 200 from ${this.statusUrl}/healthz/ready`, deadlineMs, signal },
       ),

@@ -15,7 +15,11 @@ const packages = lock.packages;
 
 /** Whether a package required from `folder` has an entry in it or above it. */
 function isLocked(folder, name) {
-  for (let at = folder; ; at = at.includes('/node_modules/') ? at.slice(0, at.lastIndexOf('/node_modules/')) : '') {
+  for (
+    let at = folder;
+    ;
+    at = at.includes('/node_modules/') ? at.slice(0, at.lastIndexOf('/node_modules/')) : ''
+  ) {
     if (packages[`${at === '' ? '' : `${at}/`}node_modules/${name}`] !== undefined) return true;
     if (at === '') return false;
   }
@@ -36,7 +40,8 @@ let addedCount = 0;
 for (const [folder, entry] of Object.entries({ ...packages })) {
   for (const [name, version] of Object.entries(entry.optionalDependencies ?? {})) {
     if (isLocked(folder, name)) continue;
-    if (!/^\d/.test(version)) throw new Error(`${name}@${version} of ${folder}: only exact versions can be added`);
+    if (!/^\d/.test(version))
+      throw new Error(`${name}@${version} of ${folder}: only exact versions can be added`);
     packages[`node_modules/${name}`] = {
       version,
       ...(entry.dev === true ? { dev: true } : {}),

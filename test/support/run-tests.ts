@@ -6,7 +6,7 @@ import { globSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { suiteFiles, type SuiteName, suiteNames } from './test-suites.ts';
+import { type SuiteName, suiteFiles, suiteNames } from './test-suites.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const badUseExitCode = 2;
@@ -31,7 +31,9 @@ function main(): void {
       stop('ENVOY_PATH is not set, and the e2e suite is nothing without Envoy. Run `npm run test:e2e`.');
       return;
     }
-    process.stderr.write('ENVOY_PATH is not set: tests with a real Envoy are skipped. `npm test` brings one.\n');
+    process.stderr.write(
+      'ENVOY_PATH is not set: tests with a real Envoy are skipped. `npm test` brings one.\n',
+    );
   }
   const concurrency = Math.min(availableParallelism(), limits.maxConcurrency);
   const runner = spawn(

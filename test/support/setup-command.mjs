@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 
@@ -7,35 +8,34 @@ const maxOutputCharacters = 64 * 1024;
 
 /**
  * Runs a tool to its end and collects its output. `code` is undefined when the tool is not there.
- * `onLine` sees each line as it comes. Aborting `signal` ends it.
+ * Aborting `signal` ends it.
  */
-export async function runTool(command, args, { cwd, env = process.env, onLine, signal } = {}) {
+export async function runTool(command, args, { cwd, env = process.env, signal } = {}) {
   let output = '';
-  let rest = '';
   const child = spawn(command, args, { cwd, env, signal, stdio: ['ignore', 'pipe', 'pipe'] });
   const take = (chunk) => {
     output = (output + chunk).slice(-maxOutputCharacters);
-    const parts = (rest + chunk).split(/[\r\n]/);
-    rest = parts.pop() ?? '';
-    for (const line of parts) if (line.trim() !== '') onLine?.(line.trim());
   };
   child.stdout.setEncoding('utf8').on('data', take);
   child.stderr.setEncoding('utf8').on('data', take);
-  return new Promise((resolve, reject) => {
-    child.once('error', (error) => {
-      if (error.code === 'ENOENT' || error.code === 'EACCES') resolve({ code: undefined, output });
-      else reject(error);
+  const code = await new Promise((resolve, reject) => {
+    child.on('error', (error) => {
+      if (error.code === 'ENOENT' || error.code === 'EACCES') resolve(undefined);
+      // An aborted tool is given up only when it is gone: its folder is removed next.
+      else if (error.name !== 'AbortError') reject(error);
     });
-    child.once('close', (code) => resolve({ code: code ?? 1, output }));
+    child.once('close', (exitCode) => resolve(exitCode ?? 1));
   });
+  signal?.throwIfAborted();
+  return { code, output };
 }
 
 /**
- * Holds a lock named `name` on this machine while `work` runs; a second process waits. The lock is a listening
+ * Holds the lock of a folder on this machine while `work` runs; a second process waits. The lock is a listening
  * socket in Linux's abstract namespace: it goes with its process, so none is ever stale.
  */
-export async function withLock(name, { signal, onWait }, work) {
-  const path = `\0ferry-setup-${name}`;
+export async function withLock(folder, { signal, onWait }, work) {
+  const path = `\0ferry-setup-${createHash('sha256').update(folder).digest('hex')}`;
   for (;;) {
     signal?.throwIfAborted();
     const waiting = new Set();

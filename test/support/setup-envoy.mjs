@@ -41,7 +41,7 @@ export async function prepareEnvoy(steps, signal) {
   if (await isComplete(folder)) return path;
   await steps.run(`Envoy ${envoyVersion}`, async (step) => {
     const onWait = () => step.note('(another setup is fetching it)');
-    await withLock('envoy', { signal, onWait }, async () => {
+    await withLock(folder, { signal, onWait }, async () => {
       if (await isComplete(folder)) return;
       await fetchEnvoy(folder, digest, step, signal);
     });

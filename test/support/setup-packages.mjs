@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -22,14 +21,17 @@ export async function packagesProblem(root) {
   }
   const installed = await readLock(join(root, 'node_modules', '.package-lock.json'));
   if (installed === undefined) return 'not installed yet';
-  for (const [path, { version, integrity, optional }] of Object.entries(wanted)) {
+  for (const [path, entry] of Object.entries(wanted)) {
     if (path === '') continue;
     const present = installed[path];
-    // An optional package for another system is left out.
-    if (present === undefined && optional !== true) return `${path} is missing`;
-    if (present !== undefined && (present.version !== version || present.integrity !== integrity)) {
-      return `${path} is not ${version}`;
+    if (present === undefined) {
+      // An optional package for another system is left out.
+      if (entry.optional === true || entry.devOptional === true) continue;
+      return `${path} is missing`;
     }
+    // An entry for a platform that the registry did not carry when it was made has no integrity.
+    const isSame = entry.integrity === undefined || present.integrity === entry.integrity;
+    if (present.version !== entry.version || !isSame) return `${path} is not ${entry.version}`;
   }
   const extra = Object.keys(installed).find((path) => wanted[path] === undefined);
   if (extra !== undefined) return `${extra} is not in package-lock.json`;
@@ -47,10 +49,9 @@ async function readLock(path) {
 /** Runs `npm ci` when node_modules is not what package-lock.json says. Two at once in one clone wait for each other. */
 export async function preparePackages(root, steps, signal) {
   if ((await packagesProblem(root)) === undefined) return;
-  const name = `npm-${createHash('sha256').update(root).digest('hex').slice(0, 16)}`;
   await steps.run('Node packages', async (step) => {
     const onWait = () => step.note('(another setup is installing them)');
-    await withLock(name, { signal, onWait }, async () => {
+    await withLock(join(root, 'node_modules'), { signal, onWait }, async () => {
       const problem = await packagesProblem(root);
       if (problem === undefined) return;
       step.note('(npm ci)');

@@ -23,7 +23,7 @@ export class Steps {
     let note = '';
     let detail = '';
     const seconds = () => `${((performance.now() - startMs) / 1000).toFixed(1)} s`;
-    const stopSpinner = this.#spin(() => `${title}${note && ` ${note}`} ${this.#paint(2, seconds())}`);
+    const stopSpinner = this.#spin(() => `${title}${note && ` ${note}`} ${seconds()}`);
     const finish = (mark, suffix) => {
       stopSpinner();
       this.line(`${mark} ${title}${suffix} ${this.#paint(2, `(${seconds()})`)}`);
@@ -58,11 +58,11 @@ export class Steps {
     if (!this.#style.isTerminal) return () => undefined;
     let frame = 0;
     const draw = () => {
-      const width = this.#stream.columns ?? 80;
-      const plain = `${spinnerFrames[frame % spinnerFrames.length]} ${text()}`;
+      const line = `${spinnerFrames[frame % spinnerFrames.length]} ${text()}`;
       frame += 1;
-      // A line that wraps cannot be taken back with one carriage return.
-      this.#stream.write(`\r\u001b[K${plain.length < width ? plain : plain.slice(0, width - 1)}`);
+      // A line that wraps cannot be taken back with one carriage return. Some terminals say 0 columns.
+      const width = (this.#stream.columns || 80) - 1;
+      this.#stream.write(`\r\u001b[K${line.slice(0, width)}`);
     };
     draw();
     const timer = setInterval(draw, spinnerIntervalMs);

@@ -48,5 +48,7 @@ function isInSuite(suite: SuiteName, file: string): boolean {
 
 function isWanted(file: string, wanted: readonly string[]): boolean {
   if (wanted.length === 0) return true;
-  return wanted.some((path) => path === '' || file === path || file.startsWith(`${path.replace(/\/$/, '')}/`));
+  return wanted.some(
+    (path) => path === '' || file === path || file.startsWith(`${path.replace(/\/$/, '')}/`),
+  );
 }

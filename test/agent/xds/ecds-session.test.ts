@@ -594,6 +594,26 @@ describe('ECDS over delta only', () => {
     assert.deepEqual(bench.rollouts.names(), ['a', 'b']);
   });
 
+  test('a failure that was told is not told again with a response that is about something else', async () => {
+    const bench = new Bench('delta');
+    bench.subscribe(['a']);
+    bench.push('n1', { a: pluginResource({ name: 'a' }) });
+    bench.source.fail(0);
+    await bench.turn();
+    await bench.turn();
+    bench.up = [];
+    bench.answer(bench.down[0]?.nonce, []);
+    // istiod has deleted it, and its empty push crosses with a subscribe of Envoy.
+    bench.subscribe(['b']);
+    bench.push('n2', {});
+    bench.push('n3', { b: otherResource('b') });
+    for (const { nonce } of bench.down.slice(1)) bench.answer(nonce, []);
+    assert.deepEqual(
+      bench.verdicts().filter((verdict) => verdict.startsWith('NACK')),
+      [],
+    );
+  });
+
   test('the verdict on a later partial push waits for what is still being fetched', async () => {
     const bench = new Bench('delta');
     bench.subscribe(['a']);
