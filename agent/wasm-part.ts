@@ -50,14 +50,13 @@ export async function openWasmPart(options: {
     metrics,
     log,
   });
-  metrics.cacheEntries(store.blobCount);
   const expiry = startExpiry({
     store,
     expiryMs: config.moduleExpiryMs,
     intervalMs: config.purgeIntervalMs,
     onExpired: (digests) => {
       if (digests.length > 0) log.info('purged unused Wasm modules', { count: digests.length });
-      metrics.cacheEntries(store.blobCount);
+      source.forget(digests);
     },
     log,
   });

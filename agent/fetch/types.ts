@@ -44,6 +44,8 @@ export type FetchErrorCode =
   | 'bad_checksum'
   | 'bad_pull_secret'
   | 'blocked_address'
+  /** A redirect that must not be followed: too many, an unsafe target, or no usable one. */
+  | 'redirect'
   | 'unauthorized'
   | 'not_found'
   | 'http_status'

@@ -1,0 +1,240 @@
+import { randomBytes } from 'node:crypto';
+import type { RecordIndex, Sha256 } from '../../cache/types.ts';
+import { anonymousReader } from './credentials.ts';
+import { sha256Of } from './oci/reference.ts';
+import { isSha256, type ModuleDigests, matchPin } from './pin.ts';
+
+/** What is known of one module of one repository or URL. Holds no secret. */
+export interface ModuleRecord {
+  readonly kind: 'module';
+  /** For people: the repository, or the URL without its secret parts. */
+  readonly label: string;
+  /** What the stock agent calls the checksum: the manifest's digest for OCI, the module's for HTTP. */
+  readonly checksum: Sha256;
+  readonly digests: ModuleDigests & { readonly module: Sha256 };
+  readonly sizeBytes: number;
+  /** Fingerprints of the credentials that have read it, newest last. */
+  readonly readers: readonly string[];
+  /** Epoch ms. */
+  readonly fetchedAtMs: number;
+}
+
+/** Which module a URL named when it was last fetched, and for which version of which config. */
+export interface UrlRecord {
+  readonly kind: 'url';
+  readonly label: string;
+  readonly checksum: Sha256;
+  /** Pairs of resource name and resource version, newest last. */
+  readonly versions: readonly (readonly [string, string])[];
+  /** Epoch ms. */
+  readonly fetchedAtMs: number;
+}
+
+/** The key of the credential fingerprints of this cache. */
+export interface FingerprintKeyRecord {
+  readonly kind: 'fingerprint-key';
+  readonly hex: string;
+}
+
+/** What the record index of the module cache holds. */
+export type CacheRecord = ModuleRecord | UrlRecord | FingerprintKeyRecord;
+
+/** Bound of the record index: far more than one proxy loads. Losing a record costs a fetch. */
+export const maxCacheRecordCount = 4096;
+
+const maxReaderCount = 64;
+const maxVersionCount = 256;
+const maxIndexDigestCount = 16;
+const fingerprintKeyBytes = 32;
+const fingerprintKeyName = 'fingerprint-key';
+
+/** The memory of the module cache: which bytes a URL or pin meant, and who may have them. Survives restarts. */
+export class CacheRecords {
+  readonly #index: RecordIndex<CacheRecord>;
+  readonly #epochMs: () => number;
+  #fingerprintKey: Buffer | undefined;
+
+  constructor(options: { readonly index: RecordIndex<CacheRecord>; readonly epochMs: () => number }) {
+    this.#index = options.index;
+    this.#epochMs = options.epochMs;
+  }
+
+  /** Made with the first call; the same for the life of the cache folder. */
+  fingerprintKey(): Uint8Array {
+    const stored = this.#index.get(fingerprintKeyName);
+    if (stored?.kind === 'fingerprint-key') {
+      this.#fingerprintKey ??= Buffer.from(stored.hex, 'hex');
+      return this.#fingerprintKey;
+    }
+    // New, or pushed out of a full index.
+    this.#fingerprintKey ??= randomBytes(fingerprintKeyBytes);
+    this.#index.set(fingerprintKeyName, {
+      kind: 'fingerprint-key',
+      hex: this.#fingerprintKey.toString('hex'),
+    });
+    return this.#fingerprintKey;
+  }
+
+  /** The module of `name` with this checksum. `name` may hold secrets: only its hash is kept. */
+  module(name: string, checksum: Sha256): ModuleRecord | undefined {
+    const record = this.#index.get(moduleKey(name, checksum));
+    return record?.kind === 'module' ? record : undefined;
+  }
+
+  /** The module of `name` that the pin means, by any of its digests. */
+  pinned(name: string, pin: Sha256): ModuleRecord | undefined {
+    const direct = this.module(name, pin);
+    if (direct !== undefined) return direct;
+    const prefix = moduleKey(name, '');
+    for (const [key, record] of this.#index.entries()) {
+      if (record.kind !== 'module' || !key.startsWith(prefix)) continue;
+      if (matchPin(pin, record.digests) !== undefined) return record;
+    }
+    return undefined;
+  }
+
+  /** Adds what was learned of a module: index digests and a reader are added to what is known of the same bytes. */
+  learnModule(
+    name: string,
+    learned: Omit<ModuleRecord, 'kind' | 'readers' | 'fetchedAtMs'>,
+    reader: string,
+  ): ModuleRecord {
+    const known = this.module(name, learned.checksum);
+    const isSame = known?.digests.module === learned.digests.module;
+    const readers = [...(isSame ? known.readers : []).filter((each) => each !== reader), reader];
+    const index = [...new Set([...(isSame ? known.digests.index : []), ...learned.digests.index])];
+    const record: ModuleRecord = {
+      ...learned,
+      kind: 'module',
+      digests: { ...learned.digests, index: index.slice(-maxIndexDigestCount) },
+      readers: readers.slice(-maxReaderCount),
+      fetchedAtMs: this.#epochMs(),
+    };
+    this.#index.set(moduleKey(name, learned.checksum), record);
+    return record;
+  }
+
+  deleteModule(name: string, checksum: Sha256): void {
+    this.#index.delete(moduleKey(name, checksum));
+  }
+
+  /** What a URL meant last time; undefined when it is new. */
+  url(url: string): UrlRecord | undefined {
+    const record = this.#index.get(urlKey(url));
+    return record?.kind === 'url' ? record : undefined;
+  }
+
+  /** Notes, after success only, what a URL means now and which version of which config it was fetched for. */
+  learnUrl(
+    url: string,
+    learned: {
+      readonly label: string;
+      readonly checksum: Sha256;
+      readonly resourceName: string;
+      readonly resourceVersion: string;
+    },
+  ): void {
+    const { label, checksum, resourceName, resourceVersion } = learned;
+    const known = this.url(url);
+    if (known?.checksum === checksum && versionFor(known, resourceName) === resourceVersion) return;
+    const others = (known?.versions ?? []).filter(([name]) => name !== resourceName);
+    const versions = [...others, [resourceName, resourceVersion] as const].slice(-maxVersionCount);
+    this.#index.set(urlKey(url), { kind: 'url', label, checksum, versions, fetchedAtMs: this.#epochMs() });
+  }
+
+  /** Forgets modules whose files are gone, and URLs that named them. */
+  forget(digests: Iterable<Sha256>): void {
+    const gone = new Set(digests);
+    if (gone.size === 0) return;
+    const checksums = new Set<Sha256>();
+    const entries = [...this.#index.entries()];
+    for (const [key, record] of entries) {
+      if (record.kind !== 'module' || !gone.has(record.digests.module)) continue;
+      checksums.add(record.checksum);
+      this.#index.delete(key);
+    }
+    for (const [key, record] of entries) {
+      if (record.kind === 'url' && checksums.has(record.checksum)) this.#index.delete(key);
+    }
+  }
+
+  get moduleCount(): number {
+    return [...this.#index.entries()].filter(([, record]) => record.kind === 'module').length;
+  }
+}
+
+/** The version of a config that a URL was last fetched for; never fetched counts as the empty version. */
+export function versionFor(record: UrlRecord, resourceName: string): string {
+  return record.versions.find(([name]) => name === resourceName)?.[1] ?? '';
+}
+
+/** True when a module may be given to the holder of this fingerprint: it, or anybody, has read it. */
+export function isReadableBy(record: ModuleRecord, reader: string): boolean {
+  return record.readers.includes(reader) || record.readers.includes(anonymousReader);
+}
+
+function moduleKey(name: string, checksum: Sha256): string {
+  return `module ${sha256Of(name)} ${checksum}`;
+}
+
+function urlKey(url: string): string {
+  return `url ${sha256Of(url)}`;
+}
+
+/** A record as it was stored by this or another version of the agent; undefined when it makes no sense. */
+export function parseCacheRecord(value: unknown): CacheRecord | undefined {
+  return isCacheRecord(value) ? value : undefined;
+}
+
+function isCacheRecord(value: unknown): value is CacheRecord {
+  const record = fieldsOf(value);
+  switch (record?.get('kind')) {
+    case 'fingerprint-key':
+      return isHexKey(record.get('hex'));
+    case 'url':
+      return (
+        isDigest(record.get('checksum')) &&
+        typeof record.get('label') === 'string' &&
+        typeof record.get('fetchedAtMs') === 'number' &&
+        isListOf(record.get('versions'), (pair) => isListOf(pair, isText) && pair.length === 2)
+      );
+    case 'module': {
+      const digests = fieldsOf(record.get('digests'));
+      const optional = [digests?.get('manifest'), digests?.get('layer'), digests?.get('archive')];
+      return (
+        isDigest(record.get('checksum')) &&
+        typeof record.get('label') === 'string' &&
+        typeof record.get('fetchedAtMs') === 'number' &&
+        typeof record.get('sizeBytes') === 'number' &&
+        isListOf(record.get('readers'), isText) &&
+        isDigest(digests?.get('module')) &&
+        isListOf(digests?.get('index'), isDigest) &&
+        optional.every((digest) => digest === undefined || isDigest(digest))
+      );
+    }
+    default:
+      return false;
+  }
+}
+
+function fieldsOf(value: unknown): ReadonlyMap<string, unknown> | undefined {
+  return typeof value === 'object' && value !== null ? new Map(Object.entries(value)) : undefined;
+}
+
+function isListOf<Item>(value: unknown, isItem: (item: unknown) => item is Item): value is readonly Item[];
+function isListOf(value: unknown, isItem: (item: unknown) => boolean): value is readonly unknown[];
+function isListOf(value: unknown, isItem: (item: unknown) => boolean): boolean {
+  return Array.isArray(value) && value.every((item) => isItem(item));
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === 'string';
+}
+
+function isDigest(value: unknown): value is Sha256 {
+  return typeof value === 'string' && isSha256(value);
+}
+
+function isHexKey(value: unknown): boolean {
+  return typeof value === 'string' && value.length === 2 * fingerprintKeyBytes && /^[0-9a-f]+$/.test(value);
+}

@@ -1,0 +1,249 @@
+import type { LookupFunction } from 'node:net';
+import type * as undiciTypes from 'undici';
+import type { Dispatcher, Pool } from 'undici';
+import { basicAuthorization } from './basic-authorization.ts';
+import type { EgressGuard } from './egress-guard.ts';
+import type { InsecureHosts } from './insecure-hosts.ts';
+import { displayUrl, hostTextOf } from './module-url.ts';
+import { abortFailure, networkFailure } from './network-failure.ts';
+import { chooseProxy, type OutboundProxy } from './proxy-choice.ts';
+import { decideRedirect, type RedirectRule } from './redirect.ts';
+import { FetchError } from './types.ts';
+
+/** One request; its redirects are followed. */
+export interface HttpRequest {
+  /** Absolute http or https URL. User info in it is ignored. */
+  readonly url: string;
+  readonly method: 'GET' | 'POST';
+  /** Lower-case names, without `authorization`. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** Value of the `authorization` header: sent to the URL's own origin only. A secret. */
+  readonly authorization?: string | undefined;
+  /** Sent once: a request with a body follows no redirect. May be a secret. */
+  readonly body?: string | undefined;
+  readonly redirects: RedirectRule;
+}
+
+/** The last answer after redirects. The body must be read to its end, or `discard` called. */
+export interface HttpResponse {
+  readonly status: number;
+  /** First value of a header by lower-case name. */
+  readonly header: (name: string) => string | undefined;
+  /** All values of a header by lower-case name. */
+  readonly headers: (name: string) => readonly string[];
+  /** Bytes as they come, never gathered; a chunk belongs to the reader. Throws FetchError as `send` does. */
+  readonly body: AsyncIterable<Uint8Array>;
+  /** Frees the connection without using the body. Never throws. */
+  readonly discard: () => Promise<void>;
+}
+
+export interface HttpClientOptions {
+  readonly guard: EgressGuard;
+  readonly insecureHosts: InsecureHosts;
+  readonly proxies: OutboundProxy;
+}
+
+type Undici = typeof undiciTypes;
+
+/** Time to connect, TLS included (the stock agent's dialer). */
+const connectTimeoutMs = 30_000;
+/** A peer that sends nothing for this long is gone, whatever the deadline of the whole fetch. */
+const silenceTimeoutMs = 60_000;
+/** Connections to one origin. Fetches beyond it wait their turn. */
+const maxConnectionCount = 32;
+/** What is read of an unwanted body so that its connection can be used again. */
+const maxDiscardedBytes = 16 * 1024;
+
+const userAgent = 'ferry-agent';
+
+/**
+ * The one HTTP client of module fetching: every address it dials passes the egress guard, certificates are verified
+ * per origin, credentials stay at their origin, bodies are streams. Loads its library with the first request.
+ */
+export class HttpClient {
+  readonly #options: HttpClientOptions;
+  readonly #dispatchers = new Map<string, Dispatcher>();
+  readonly #closing = new AbortController();
+  #library: Promise<Undici> | undefined;
+
+  constructor(options: HttpClientOptions) {
+    this.#options = options;
+  }
+
+  /** Throws FetchError `network`, `tls`, `timeout`, `aborted`, `blocked_address`, `redirect`; a status is no error. */
+  async send(request: HttpRequest, options: { readonly signal: AbortSignal }): Promise<HttpResponse> {
+    const signal = AbortSignal.any([options.signal, this.#closing.signal]);
+    let url = new URL(request.url);
+    const firstHost = url.hostname;
+    let hostText = hostTextOf(request.url);
+    let authorization = request.authorization;
+    for (let redirectCount = 0; ; redirectCount += 1) {
+      const response = await this.#dial(url, hostText, authorization, request, signal);
+      const location = response.header('location');
+      const isRedirect = [301, 302, 303, 307, 308].includes(response.status) && location !== undefined;
+      if (!isRedirect || request.body !== undefined) return response;
+      await response.discard();
+      const decision = decideRedirect({
+        from: url,
+        firstHost,
+        location,
+        redirectCount,
+        rule: request.redirects,
+      });
+      if (decision.kind === 'refuse') {
+        throw new FetchError('redirect', `redirect from ${displayUrl(url.href)} refused: ${decision.reason}`);
+      }
+      ({ url, hostText } = decision);
+      if (!decision.keepsAuthorization) authorization = undefined;
+    }
+  }
+
+  /** Breaks off what is running and resolves when all connections are gone. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    const dispatchers = [...this.#dispatchers.values()];
+    this.#dispatchers.clear();
+    await Promise.all(dispatchers.map(async (dispatcher) => dispatcher.destroy()));
+  }
+
+  async #dial(
+    url: URL,
+    hostText: string,
+    authorization: string | undefined,
+    request: HttpRequest,
+    signal: AbortSignal,
+  ): Promise<HttpResponse> {
+    const tried = `${request.method} ${displayUrl(url.href)}`;
+    try {
+      if (signal.aborted) throw abortFailure(signal, tried);
+      const route = await this.#route(url, !this.#options.insecureHosts.isUnverified(hostText));
+      const headers: Record<string, string> = {
+        'user-agent': userAgent,
+        // Bytes are verified as they are served: no coding that a hop could add or take away.
+        'accept-encoding': 'identity',
+        ...request.headers,
+        ...route.headers,
+      };
+      if (authorization !== undefined) headers['authorization'] = authorization;
+      const answer = await route.dispatcher.request({
+        origin: route.origin,
+        path: route.path,
+        method: request.method,
+        headers,
+        body: request.body ?? null,
+        signal,
+        headersTimeout: silenceTimeoutMs,
+        bodyTimeout: silenceTimeoutMs,
+      });
+      return toResponse(answer, tried, signal);
+    } catch (error) {
+      throw networkFailure(error, { tried, signal });
+    }
+  }
+
+  async #route(url: URL, isVerified: boolean): Promise<Route> {
+    const proxy = chooseProxy(url, this.#options.proxies);
+    const direct = { origin: url.origin, path: `${url.pathname}${url.search}`, headers: {} };
+    if (proxy === undefined) return { dispatcher: await this.#agent(isVerified), ...direct };
+    const refusal = await this.#options.guard.proxiedRefusal(url.hostname);
+    if (refusal !== undefined) throw refusal;
+    if (url.protocol === 'https:') return { dispatcher: await this.#tunnel(proxy, isVerified), ...direct };
+    const proxyAuthorization = basicAuthorization(proxy);
+    return {
+      dispatcher: await this.#agent(true),
+      origin: proxy.origin,
+      // A plain http target is named whole to the proxy (RFC 9112 section 3.2.2); many refuse tunnels to it.
+      path: `${url.origin}${url.pathname}${url.search}`,
+      headers: {
+        host: url.host,
+        ...(proxyAuthorization === undefined ? {} : { 'proxy-authorization': proxyAuthorization }),
+      },
+    };
+  }
+
+  async #agent(isVerified: boolean): Promise<Dispatcher> {
+    const undici = await this.#load();
+    return this.#dispatcher(`direct ${isVerified}`, () => {
+      const connect = this.#connector(undici, isVerified);
+      return new undici.Agent({ connect, connections: maxConnectionCount });
+    });
+  }
+
+  async #tunnel(proxy: URL, isVerified: boolean): Promise<Dispatcher> {
+    const undici = await this.#load();
+    return this.#dispatcher(`tunnel ${isVerified} ${proxy.href}`, () => {
+      const proxyAuthorization = basicAuthorization(proxy);
+      return new undici.ProxyAgent({
+        uri: proxy.origin,
+        ...(proxyAuthorization === undefined ? {} : { token: proxyAuthorization }),
+        requestTls: { rejectUnauthorized: isVerified },
+        connections: maxConnectionCount,
+        // The connection to the proxy is the one that is dialled: it passes the guard.
+        clientFactory: (origin: URL, options: object) =>
+          new undici.Pool(origin, { ...(options as Pool.Options), connect: this.#connector(undici, true) }),
+      });
+    });
+  }
+
+  #connector(undici: Undici, isVerified: boolean): NonNullable<Pool.Options['connect']> {
+    const { guard } = this.#options;
+    const lookup: LookupFunction = guard.lookup;
+    const connect = undici.buildConnector({
+      timeout: connectTimeoutMs,
+      rejectUnauthorized: isVerified,
+      lookup,
+    });
+    return (target, callback) => {
+      // Literal addresses are never looked up.
+      const refusal = guard.refusal(target.hostname);
+      if (refusal === undefined) connect(target, callback);
+      else callback(refusal, null);
+    };
+  }
+
+  #dispatcher(key: string, make: () => Dispatcher): Dispatcher {
+    if (this.#closing.signal.aborted) throw abortFailure(this.#closing.signal, 'opening a connection');
+    const known = this.#dispatchers.get(key);
+    if (known !== undefined) return known;
+    const made = make();
+    this.#dispatchers.set(key, made);
+    return made;
+  }
+
+  async #load(): Promise<Undici> {
+    this.#library ??= import('undici');
+    return this.#library;
+  }
+}
+
+interface Route {
+  readonly dispatcher: Dispatcher;
+  readonly origin: string;
+  readonly path: string;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+function toResponse(answer: Dispatcher.ResponseData, tried: string, signal: AbortSignal): HttpResponse {
+  const { body } = answer;
+  const headers = (name: string): readonly string[] => {
+    const value = answer.headers[name];
+    if (value === undefined) return [];
+    return typeof value === 'string' ? [value] : value;
+  };
+  async function* read(): AsyncGenerator<Uint8Array> {
+    try {
+      yield* body as AsyncIterable<Uint8Array>;
+    } catch (error) {
+      throw networkFailure(error, { tried: `${tried}: reading the answer`, signal });
+    }
+  }
+  return {
+    status: answer.statusCode,
+    header: (name) => headers(name)[0],
+    headers,
+    body: read(),
+    discard: async () => {
+      await body.dump({ limit: maxDiscardedBytes, signal }).catch(() => undefined);
+    },
+  };
+}

@@ -1,0 +1,154 @@
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { WasmConfig } from '../../../agent/config/agent-config.ts';
+import {
+  type CacheRecord,
+  maxCacheRecordCount,
+  parseCacheRecord,
+} from '../../../agent/fetch/cache-records.ts';
+import type { AddressLookup } from '../../../agent/fetch/egress-guard.ts';
+import { CachedModuleSource } from '../../../agent/fetch/module-source.ts';
+import type { FetchedModule, ModuleRequest } from '../../../agent/fetch/types.ts';
+import { LogRoot } from '../../../agent/log.ts';
+import { FileBlobStore } from '../../../cache/blob-store.ts';
+import { FileRecordIndex } from '../../../cache/record-index.ts';
+import { MetricRegistry } from '../../../metrics/registry.ts';
+import { WasmMetrics } from '../../../metrics/wasm-metrics.ts';
+
+export interface FixtureOptions {
+  readonly config?: Partial<WasmConfig>;
+  /** Addresses of made-up names; other names do not exist. */
+  readonly names?: Readonly<Record<string, readonly string[]>>;
+}
+
+export const noProxies: WasmConfig['outboundProxy'] = { http: undefined, https: undefined, noProxy: '' };
+
+/** Resolves made-up names, so that no test asks a real name server. */
+export function namesLookup(names: Readonly<Record<string, readonly string[]>>): AddressLookup {
+  return (hostname, _options, callback) => {
+    const addresses = names[hostname];
+    if (addresses === undefined) {
+      const error: NodeJS.ErrnoException = new Error(`getaddrinfo ENOTFOUND ${hostname}`);
+      error.code = 'ENOTFOUND';
+      process.nextTick(callback, error, []);
+      return;
+    }
+    const found = addresses.map((address) => ({ address, family: address.includes(':') ? 6 : 4 }));
+    process.nextTick(callback, null, found);
+  };
+}
+
+/** A module source over a real store in a temporary folder. */
+export class FetchFixture implements AsyncDisposable {
+  readonly folder: string;
+  readonly #options: FixtureOptions;
+  readonly logLines: string[] = [];
+  store!: FileBlobStore;
+  source!: CachedModuleSource;
+  #index!: FileRecordIndex<CacheRecord>;
+  #metrics!: MetricRegistry;
+
+  private constructor(folder: string, options: FixtureOptions) {
+    this.folder = folder;
+    this.#options = options;
+  }
+
+  static async open(options: FixtureOptions = {}): Promise<FetchFixture> {
+    const fixture = new FetchFixture(await mkdtemp(join(tmpdir(), 'ferry-fetch-')), options);
+    await fixture.#start();
+    return fixture;
+  }
+
+  async #start(): Promise<void> {
+    this.store = await FileBlobStore.open({ folder: this.folder });
+    this.#index = await FileRecordIndex.open({
+      path: join(this.folder, 'records.json'),
+      parse: parseCacheRecord,
+      maxEntryCount: maxCacheRecordCount,
+    });
+    this.#metrics = new MetricRegistry();
+    const log = new LogRoot({
+      format: 'text',
+      levels: new Map([['default', 'debug']]),
+      write: (line) => this.logLines.push(line),
+    });
+    this.source = new CachedModuleSource({
+      config: {
+        isConversionEnabled: true,
+        dataFolder: this.folder,
+        insecureRegistries: [],
+        moduleExpiryMs: 1,
+        purgeIntervalMs: 1,
+        httpRequestTimeoutMs: 15_000,
+        httpMaxAttemptCount: 5,
+        maxModuleBytes: 16 * 1024 * 1024,
+        blockedCidrs: [],
+        outboundProxy: noProxies,
+        registryCredentials: { configPaths: [], inlineConfig: undefined },
+        ...this.#options.config,
+      },
+      store: this.store,
+      records: this.#index,
+      metrics: new WasmMetrics(this.#metrics),
+      log: log.scope('wasm'),
+      lookup: namesLookup(this.#options.names ?? {}),
+      firstWaits: { httpMs: 1, registryMs: 1 },
+    });
+  }
+
+  /** As after a restart of the container: everything anew but the folder. */
+  async restart(): Promise<void> {
+    await this.#stop();
+    await this.#start();
+  }
+
+  async fetch(
+    url: string,
+    request: Partial<ModuleRequest> = {},
+    signal?: AbortSignal,
+  ): Promise<FetchedModule> {
+    return this.source.fetch(
+      {
+        resourceName: 'plugin',
+        url,
+        sha256: undefined,
+        timeoutMs: 20_000,
+        pullPolicy: 'unspecified',
+        pullSecret: undefined,
+        pluginResourceVersion: '',
+        ...request,
+      },
+      { signal: signal ?? new AbortController().signal },
+    );
+  }
+
+  /** The samples of the module metrics, without the prefix, in order. */
+  async samples(): Promise<readonly string[]> {
+    const text = await this.#metrics.exposition();
+    return text
+      .split('\n')
+      .filter((line) => line.startsWith('istio_agent_wasm_'))
+      .map((line) => line.replace('istio_agent_wasm_', ''));
+  }
+
+  /** Everything the records hold, as it would be on disk. */
+  recordsText(): string {
+    return JSON.stringify([...this.#index.entries()]);
+  }
+
+  async temporaryFileNames(): Promise<readonly string[]> {
+    return readdir(join(this.folder, 'ingest')).catch(() => []);
+  }
+
+  async #stop(): Promise<void> {
+    await this.source.close();
+    await this.#index.close();
+    await this.store.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stop();
+    await rm(this.folder, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,148 @@
+import assert from 'node:assert/strict';
+import { execFile, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { describe, it } from 'node:test';
+import { promisify } from 'node:util';
+import { FetchFixture } from './fetch-fixture.ts';
+import { ociIndex, ociManifest, ociTarGzip, pullSecret, wasmConfig, wasmContent } from './image-registry.ts';
+import { pluginLayer, sha256, wasmModule } from './module-bytes.ts';
+
+/** Debian packages of the same names; no dependency of this repository. */
+const programs = { registry: 'docker-registry', copier: 'skopeo' };
+
+/** Why the test cannot run here; undefined when both programs are installed. */
+function missingProgram(): string | undefined {
+  for (const program of Object.values(programs)) {
+    try {
+      execFileSync(program, ['--version'], { stdio: 'ignore' });
+    } catch {
+      return `${program} is not installed (Debian package of the same name)`;
+    }
+  }
+  return undefined;
+}
+
+/** A user of the registry made for one test run: name, password, and the bcrypt hash of the password. */
+const user = {
+  name: 'ann',
+  password: 'pw:1',
+  hash: '$2b$04$YLUXVISXtMV4I1pIfeh.TefIc0ujZ7z3g92yGu/G4ADLOiE2zqryu',
+};
+
+interface RunningRegistry extends AsyncDisposable {
+  readonly host: string;
+  readonly folder: string;
+}
+
+/** Debian's registry on a free port, with a password file. */
+async function startRegistry(): Promise<RunningRegistry> {
+  const folder = await mkdtemp(join(tmpdir(), 'ferry-real-registry-'));
+  await writeFile(join(folder, 'htpasswd'), `${user.name}:${user.hash}\n`);
+  const config = {
+    version: 0.1,
+    storage: { filesystem: { rootdirectory: join(folder, 'data') } },
+    http: { addr: '127.0.0.1:0', secret: 'fixture' },
+    auth: { htpasswd: { realm: 'fixture', path: join(folder, 'htpasswd') } },
+  };
+  await writeFile(join(folder, 'config.yml'), JSON.stringify(config));
+  const child = spawn(programs.registry, ['serve', join(folder, 'config.yml')], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  const ended = once(child, 'exit');
+  const lines: string[] = [];
+  for await (const line of createInterface({ input: child.stderr })) {
+    lines.push(line);
+    const [, host] = /listening on (127\.0\.0\.1:\d+)/.exec(line) ?? [];
+    if (host === undefined) continue;
+    child.stderr.resume();
+    const close = async (): Promise<void> => {
+      child.kill('SIGKILL');
+      await ended;
+      await rm(folder, { recursive: true, force: true });
+    };
+    return { host, folder, [Symbol.asyncDispose]: close };
+  }
+  await rm(folder, { recursive: true, force: true });
+  throw new Error(`docker-registry did not start: ${lines.join('\n')}`);
+}
+
+type Layers = readonly { readonly mediaType: string; readonly bytes: Buffer }[];
+
+/** An OCI layout folder with one image, or an index over it. */
+async function writeLayout(folder: string, layers: Layers, isIndexed: boolean): Promise<void> {
+  const blobs = join(folder, 'blobs', 'sha256');
+  await mkdir(blobs, { recursive: true });
+  const put = async (mediaType: string, bytes: Buffer): Promise<object> => {
+    await writeFile(join(blobs, sha256(bytes)), bytes);
+    return { mediaType, digest: `sha256:${sha256(bytes)}`, size: bytes.byteLength };
+  };
+  const json = (value: object): Buffer => Buffer.from(JSON.stringify(value));
+  const config = json({
+    architecture: 'wasm',
+    os: 'wasip1',
+    rootfs: { type: 'layers', diff_ids: layers.map(({ bytes }) => `sha256:${sha256(bytes)}`) },
+  });
+  const manifest = {
+    schemaVersion: 2,
+    mediaType: ociManifest,
+    config: await put('application/vnd.oci.image.config.v1+json', config),
+    layers: await Promise.all(layers.map(async ({ mediaType, bytes }) => put(mediaType, bytes))),
+  };
+  let top = await put(ociManifest, json(manifest));
+  if (isIndexed) {
+    const child = { ...top, platform: { os: 'wasip1', architecture: 'wasm' } };
+    top = await put(ociIndex, json({ schemaVersion: 2, mediaType: ociIndex, manifests: [child] }));
+  }
+  await writeFile(join(folder, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
+  await writeFile(join(folder, 'index.json'), json({ schemaVersion: 2, manifests: [top] }));
+}
+
+const missing = missingProgram();
+
+describe('modules from a real registry', () => {
+  it('come in every layout that skopeo pushes, with the password of the pull secret', {
+    skip: missing ?? false,
+  }, async () => {
+    const raw = async (module: Buffer): Promise<Layers> => [
+      { mediaType: wasmConfig, bytes: Buffer.from('{}') },
+      { mediaType: wasmContent, bytes: module },
+    ];
+    const compat = async (module: Buffer): Promise<Layers> => [
+      { mediaType: ociTarGzip, bytes: await pluginLayer(module) },
+    ];
+    const pushes = [
+      { tag: 'compat', layers: compat, isIndexed: false, options: [] },
+      { tag: 'docker', layers: compat, isIndexed: false, options: ['--format', 'v2s2'] },
+      { tag: 'raw', layers: raw, isIndexed: false, options: [] },
+      { tag: 'index', layers: compat, isIndexed: true, options: ['--all'] },
+    ];
+    await using registry = await startRegistry();
+    await using fixture = await FetchFixture.open();
+    const repository = `${registry.host}/team/plugin`;
+    for (const { tag, layers, isIndexed, options } of pushes) {
+      const layout = join(registry.folder, tag);
+      const module = wasmModule(tag);
+      await writeLayout(layout, await layers(module), isIndexed);
+      const credentials = ['--dest-tls-verify=false', '--dest-creds', `${user.name}:${user.password}`];
+      await promisify(execFile)(programs.copier, [
+        '--insecure-policy',
+        'copy',
+        ...options,
+        ...credentials,
+        `oci:${layout}`,
+        `docker://${repository}:${tag}`,
+      ]);
+      const request = { pullSecret: pullSecret(registry.host, user.name, user.password) };
+      const fetched = await fixture.fetch(`oci://${repository}:${tag}`, request);
+      assert.deepEqual(await readFile(fetched.path), module, tag);
+      assert.equal(fetched.source, 'oci');
+      const pinned = await fixture.fetch(`oci://${repository}@sha256:${fetched.checksum}`, request);
+      assert.deepEqual([pinned.source, pinned.matchedPin], ['cache', 'manifest']);
+    }
+    await assert.rejects(fixture.fetch(`oci://${repository}:compat`), { code: 'unauthorized' });
+  });
+});
