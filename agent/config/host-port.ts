@@ -24,8 +24,3 @@ export function isHost(host: string): boolean {
   if (/^\d+$/.test(labels.at(-1) ?? '')) return false;
   return labels.every((label) => label.length <= 63 && /^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$/i.test(label));
 }
-
-/** `host:port` with brackets where the host is IPv6. */
-export function formatHostPort({ host, port }: HostPort): string {
-  return `${host.includes(':') ? `[${host}]` : host}:${port}`;
-}

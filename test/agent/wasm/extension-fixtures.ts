@@ -1,5 +1,5 @@
 /** Extension configs for tests, made with the product's codec; the captures check that codec against real bytes. */
-import { create, toBinary } from '@bufbuild/protobuf';
+import { create } from '@bufbuild/protobuf';
 import { type Any, anyPack, StringValueSchema, StructSchema } from '@bufbuild/protobuf/wkt';
 import { TypedExtensionConfigSchema } from '../../../proto/gen/envoy/config/core/v3/extension_pb.js';
 import { WasmSchema as HttpWasmSchema } from '../../../proto/gen/envoy/extensions/filters/http/wasm/v3/wasm_pb.js';
@@ -124,8 +124,4 @@ export function unknownField(text: string): Uint8Array {
 /** The same `Any` with bytes appended to its value. */
 export function appended(any: Any, bytes: Uint8Array): Any {
   return { ...any, value: Buffer.concat([any.value, bytes]) };
-}
-
-export function stringValue(text: string): Uint8Array {
-  return toBinary(StringValueSchema, create(StringValueSchema, { value: text }));
 }
