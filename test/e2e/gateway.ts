@@ -1,6 +1,7 @@
 import type { TestContext } from 'node:test';
 import { type AgentOptions, type AgentPorts, AgentProcess } from '../support/agent-process.ts';
 import { type Backend, startBackend } from '../support/backend.ts';
+import { type CertificateAuthority, createCertificateAuthority } from '../support/certificate.ts';
 import { ControlPlane } from '../support/control-plane/control-plane.ts';
 import type { Resource } from '../support/control-plane/discovery-messages.ts';
 import type { WasmPlugin } from '../support/control-plane/extension-configs.ts';
@@ -40,7 +41,12 @@ export interface GatewayOptions {
   readonly mode: Mode;
   readonly kind?: 'http' | 'tcp';
   readonly agent?: Partial<AgentOptions>;
+  /** Control plane over TLS, trusted and spoken to as in a mesh, with the pod's token and a client certificate. */
+  readonly tls?: boolean;
 }
+
+/** The host of the control plane's certificate: what `localhost` stands for (istio/istio `pkg/istio-agent`). */
+const istiodHost = 'istiod.istio-system.svc';
 
 /** An ingress gateway: control plane, registry, backend, the agent and the Envoy it runs. */
 export class Gateway {
@@ -85,12 +91,26 @@ export class Gateway {
     const backend = await startBackend();
     test.after(() => backend.close());
     const world = gatewayWorld({ listenerPort, backendPort: backend.port, kind: options.kind ?? 'http' });
-    const controlPlane = await ControlPlane.start({ world });
+    const authority = options.tls === true ? createCertificateAuthority() : undefined;
+    const served = authority?.issue({ hosts: [istiodHost] });
+    const tls =
+      served === undefined || authority === undefined
+        ? {}
+        : {
+            tls: {
+              cert: served.certificate,
+              key: served.key,
+              clientCa: authority.certificate,
+              requiresClientCert: true,
+            },
+          };
+    const controlPlane = await ControlPlane.start({ world, ...tls });
     test.after(() => controlPlane.close());
     const registry = await Registry.start();
     test.after(() => registry.close());
     const workspace = await createWorkspace();
     test.after(() => workspace.close());
+    if (authority !== undefined) await writeMeshIdentity(workspace, authority);
     const agent = await startAgent(test, options, workspace, controlPlane);
     const gateway = new Gateway(test, options, {
       controlPlane,
@@ -212,6 +232,16 @@ export class Gateway {
   }
 }
 
+/** What the pod has on its volumes: istiod's root, the token, and a provisioned certificate. */
+async function writeMeshIdentity(workspace: Workspace, authority: CertificateAuthority): Promise<void> {
+  const client = authority.issue({ hosts: ['gateway.default'] });
+  await workspace.write('var/run/secrets/istio/root-cert.pem', authority.certificate);
+  await workspace.write('var/run/secrets/tokens/istio-token', 'the-token\n');
+  await workspace.write('certs/root-cert.pem', authority.certificate);
+  await workspace.write('certs/cert-chain.pem', client.certificate);
+  await workspace.write('certs/key.pem', client.key);
+}
+
 async function startAgent(
   test: TestContext,
   options: GatewayOptions,
@@ -219,14 +249,21 @@ async function startAgent(
   controlPlane: ControlPlane,
   ports?: AgentPorts,
 ): Promise<AgentProcess> {
-  const { env, ...agent } = options.agent ?? {};
+  const { env, proxyConfig, ...agent } = options.agent ?? {};
+  const mesh = options.tls === true;
   return await AgentProcess.start({
     workspace,
-    discoveryAddress: controlPlane.address,
+    discoveryAddress: mesh ? `localhost:${controlPlane.port}` : controlPlane.address,
+    proxyConfig: { ...(mesh ? { controlPlaneAuthPolicy: 'MUTUAL_TLS' } : {}), ...proxyConfig },
     envoyPath: envoyBinary().path,
     test,
     ...(ports === undefined ? {} : { ports }),
     ...agent,
-    env: { ISTIO_DELTA_XDS: String(options.mode === 'delta'), ...env },
+    env: {
+      ISTIO_DELTA_XDS: String(options.mode === 'delta'),
+      ISTIO_META_CLUSTER_ID: 'Kubernetes',
+      ...(mesh ? { PROV_CERT: workspace.path('certs') } : {}),
+      ...env,
+    },
   });
 }
