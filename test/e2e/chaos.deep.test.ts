@@ -184,13 +184,16 @@ for (const mode of modes) {
 
     test('a full disk keeps the old build in force and heals when there is room', async (t) => {
       const volume = mkdtempSync(join(tmpdir(), 'ferry-volume-'));
-      t.after(() => rmSync(volume, { recursive: true, force: true }));
+      t.after(() => {
+        spawnSync('umount', ['-l', volume]);
+        rmSync(volume, { recursive: true, force: true });
+      });
       const probe = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', volume]);
       if (probe.status !== 0) {
         t.skip('a small file system cannot be mounted here');
         return;
       }
-      t.after(() => spawnSync('umount', ['-l', volume]));
+
       const chaos = await Chaos.start(t, mode, { WASM_DATA_DIR: join(volume, 'data') });
       const { controlPlane } = chaos.gateway;
       const first = chaos.push(await chaos.publish('one'), 'one');
