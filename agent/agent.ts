@@ -1,4 +1,5 @@
 /** Composition root: builds every part from one frozen config, starts them in order and stops them in reverse. */
+import { mkdir } from 'node:fs/promises';
 import { ProcessMetrics } from '../metrics/process-metrics.ts';
 import { MetricRegistry } from '../metrics/registry.ts';
 import { StatusMetrics } from '../metrics/status-metrics.ts';
@@ -72,6 +73,21 @@ function logCause(cause: EndCause, log: Logger): void {
   }
 }
 
+/**
+ * A path that can never be a folder is an error of the configuration, to be seen at start and not with the first
+ * plugin. A folder that cannot be written now (read-only, full) is not: modules on it still serve.
+ */
+async function checkDataFolder(folder: string): Promise<void> {
+  try {
+    await mkdir(folder, { recursive: true, mode: 0o750 });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== 'ENOTDIR' && code !== 'EEXIST') return;
+    const message = `the cache folder of Wasm modules cannot be ${folder}: part of the path is a file; remove it or set WASM_DATA_DIR`;
+    throw new Error(message, { cause: error });
+  }
+}
+
 /** The graph of parts of one run. */
 class Agent implements AsyncDisposable {
   readonly #config: AgentConfig;
@@ -118,7 +134,8 @@ class Agent implements AsyncDisposable {
 
   /** The status server first, Envoy last: its socket is there before it starts. */
   async start(): Promise<void> {
-    const { envoy } = this.#config;
+    const { envoy, wasm } = this.#config;
+    if (wasm.isConversionEnabled) await checkDataFolder(wasm.dataFolder);
     if (this.#status !== undefined) {
       const status = this.#status;
       await status.listen();

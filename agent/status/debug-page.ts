@@ -25,6 +25,6 @@ export function formatDebugPage(page: unknown): string {
 
 function redactText(text: string): string {
   return text
-    .replaceAll(/(\w+:\/\/)[^/@\s]+@/g, `$1${redacted}@`)
+    .replaceAll(/(\w{1,32}:\/\/)[^/@\s]+@/g, `$1${redacted}@`)
     .replaceAll(/\b(bearer|basic)\s+[\w.~+/=-]{16,}/gi, `$1 ${redacted}`);
 }
