@@ -20,14 +20,25 @@ export function fileSource(file: FileHandle, sizeBytes: number, signal: AbortSig
   };
 }
 
+/** Fills `target` from `position` on, however little the source gives at a time. Returns less only at the end. */
+export async function readFully(source: ByteSource, target: Uint8Array, position: number): Promise<number> {
+  let filledBytes = 0;
+  while (filledBytes < target.byteLength) {
+    const readBytes = await source.read(target.subarray(filledBytes), position + filledBytes);
+    if (readBytes === 0) break;
+    filledBytes += readBytes;
+  }
+  return filledBytes;
+}
+
 /** What is read at a time. */
 const windowBytes = 64 * 1024;
 
 /** The most one item (a type, an import, an initializer) may take: the window grows to it and no further. */
 const maxItemBytes = 1024 * 1024;
 
-/** The longest name V8 takes, in bytes. Source: V8, src/wasm/wasm-limits.h, kV8MaxWasmStringSize. */
-const maxNameBytes = 100_000;
+/** Names are kept or compared; V8 sets no limit, symbols of C++ take some kilobytes. */
+const maxNameBytes = 512 * 1024;
 
 const maxU32LebBytes = 5;
 const maxU64LebBytes = 10;
@@ -53,7 +64,10 @@ export class SectionReader {
   #window: Uint8Array = new Uint8Array(0);
   #windowStart: number;
 
-  constructor(source: ByteSource, range: { readonly start: number; readonly end: number; readonly what: string }) {
+  constructor(
+    source: ByteSource,
+    range: { readonly start: number; readonly end: number; readonly what: string },
+  ) {
     this.#source = source;
     this.position = range.start;
     this.end = range.end;
@@ -117,7 +131,10 @@ export class SectionReader {
     const start = this.position;
     const count = this.u32();
     if (count > this.remainingBytes) {
-      this.fail(start, `a list of ${count} entries cannot fit in the ${this.remainingBytes} bytes that are left`);
+      this.fail(
+        start,
+        `a list of ${count} entries cannot fit in the ${this.remainingBytes} bytes that are left`,
+      );
     }
     if (count > maxCount) {
       throw new ModuleReadFailure(
@@ -172,7 +189,11 @@ export class SectionReader {
     const start = this.position;
     const sizeBytes = this.u32();
     if (sizeBytes > maxNameBytes) {
-      this.fail(start, `a name of ${sizeBytes} bytes is longer than the ${maxNameBytes} that V8 takes`);
+      throw new ModuleReadFailure(
+        'too_complex',
+        start,
+        `${this.#what} has a name of ${sizeBytes} bytes; at most ${maxNameBytes} are read`,
+      );
     }
     const offset = this.position;
     this.skip(sizeBytes);
@@ -214,14 +235,16 @@ export class SectionReader {
     const isGrowing = start === this.#windowStart && this.#window.byteLength > 0;
     const wantedBytes = isGrowing ? this.#window.byteLength * 2 : windowBytes;
     if (wantedBytes > maxItemBytes) {
-      throw new ModuleReadFailure('too_complex', start, `${this.#what} has an entry of over ${maxItemBytes} bytes`);
+      throw new ModuleReadFailure(
+        'too_complex',
+        start,
+        `${this.#what} has an entry of over ${maxItemBytes} bytes`,
+      );
     }
     const target = new Uint8Array(Math.min(wantedBytes, this.end - start));
-    let filledBytes = 0;
-    while (filledBytes < target.byteLength) {
-      const readBytes = await this.#source.read(target.subarray(filledBytes), start + filledBytes);
-      if (readBytes === 0) this.fail(start + filledBytes, 'the file became shorter while it was read');
-      filledBytes += readBytes;
+    const filledBytes = await readFully(this.#source, target, start);
+    if (filledBytes < target.byteLength) {
+      this.fail(start + filledBytes, 'the file became shorter while it was read');
     }
     this.#window = target;
     this.#windowStart = start;

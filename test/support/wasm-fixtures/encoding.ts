@@ -13,19 +13,6 @@ export function unsigned(value: number): Bytes {
   return bytes;
 }
 
-/** `value` as signed LEB128, in the fewest bytes; 32 bits. Source: WebAssembly core specification 5.2.2. */
-export function signed(value: number): Bytes {
-  const bytes: number[] = [];
-  let rest = value;
-  for (;;) {
-    const low = rest & 0x7f;
-    rest >>= 7;
-    const isLast = (rest === 0 && (low & 0x40) === 0) || (rest === -1 && (low & 0x40) !== 0);
-    bytes.push(isLast ? low : low | 0x80);
-    if (isLast) return bytes;
-  }
-}
-
 /** A name: its UTF-8 length, then its bytes. */
 export function text(value: string): Bytes {
   const utf8 = [...Buffer.from(value)];

@@ -84,11 +84,18 @@ export function buildModule(description: ModuleDescription): Uint8Array {
   const importedCount = (description.imports ?? []).filter(({ kind }) => kind === 'function').length;
   const exports = [
     ...functions.flatMap(({ exportedAs }, position) =>
-      (exportedAs ?? []).map((name) => encodeExport({ name, kind: 'function', index: importedCount + position })),
+      (exportedAs ?? []).map((name) =>
+        encodeExport({ name, kind: 'function', index: importedCount + position }),
+      ),
     ),
     ...(description.exports ?? []).map(encodeExport),
   ];
-  const globals = (description.globals ?? []).map(({ type, initializer }) => [...type, 0, ...initializer, 0x0b]);
+  const globals = (description.globals ?? []).map(({ type, initializer }) => [
+    ...type,
+    0,
+    ...initializer,
+    0x0b,
+  ]);
   const start = description.start === undefined ? [] : [section(8, unsigned(description.start))];
   return Uint8Array.from(
     [
