@@ -55,6 +55,7 @@ export async function openWasmPart(options: {
     expiryMs: config.moduleExpiryMs,
     intervalMs: config.purgeIntervalMs,
     onExpired: (digests) => {
+      metrics.plugins.evicted('expired', digests.length);
       if (digests.length > 0) log.info('purged unused Wasm modules', { count: digests.length });
       source.forget(digests);
     },

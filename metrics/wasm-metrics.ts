@@ -1,3 +1,4 @@
+import { PluginMetrics } from './plugin-metrics.ts';
 import type { MetricRegistry } from './registry.ts';
 
 /** Labels of `wasm_remote_fetch_count`, as the stock agent has them (`pkg/wasm/monitoring.go`). */
@@ -17,7 +18,7 @@ export type ConversionResult =
   | 'fetch_failure'
   | 'miss_remote_fetch_hint';
 
-/** What happens to Wasm configs and modules. Names, types and labels are the stock agent's. */
+/** What happens to Wasm configs and modules. Names, types and labels are the stock agent's, but for `plugins`. */
 export class WasmMetrics {
   readonly cacheEntries: (count: number) => void;
   readonly cacheLookup: (isHit: boolean) => void;
@@ -25,6 +26,8 @@ export class WasmMetrics {
   readonly conversion: (result: ConversionResult) => void;
   /** Time to convert one ECDS response, fetches included. */
   readonly conversionDurationMs: (durationMs: number) => void;
+  /** What the stock agent does not tell. */
+  readonly plugins: PluginMetrics;
 
   constructor(registry: MetricRegistry) {
     const entries = registry.gauge({
@@ -56,5 +59,6 @@ export class WasmMetrics {
       buckets: Array.from({ length: 15 }, (_, power) => 2 ** power),
     });
     this.conversionDurationMs = (durationMs) => duration(durationMs);
+    this.plugins = new PluginMetrics(registry);
   }
 }

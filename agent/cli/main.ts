@@ -11,6 +11,7 @@ import {
 import { parseGoBoolean } from '../config/go-values.ts';
 import { CommandError } from './command-error.ts';
 import { findCommand, normalizeArguments } from './go-arguments.ts';
+import { wasmStatusFlags } from './wasm-flags.ts';
 
 /** `-1` of the stock agent. */
 const failureCode = 255;
@@ -21,6 +22,7 @@ const allFlags: readonly FlagDefinition[] = [
   ...waitFlags,
   ...requestFlags,
   ...versionFlags,
+  ...wasmStatusFlags,
 ];
 
 type Options = Record<string, string | string[]>;
@@ -144,6 +146,24 @@ async function main(given: readonly string[]): Promise<number> {
       const values = valuesOf(command);
       const isShort = values['short'] === 'true';
       process.stdout.write(formatVersion(buildInfo(), { isShort, output: String(values['output']) }));
+    });
+
+  const wasm = program.command('wasm').description('look at Wasm plugins');
+
+  addFlags(wasm.command('status'), wasmStatusFlags)
+    .description('what the running agent says of each plugin')
+    .action(async (_, command: Command) => {
+      const [{ wasmStatus }, { readNumberOption }] = await Promise.all([
+        import('./wasm-status.ts'),
+        import('./number-option.ts'),
+      ]);
+      const values = valuesOf(command);
+      const text = await wasmStatus({
+        port: readNumberOption('status-port', String(values['status-port'])),
+        isJson: values['json'] === 'true',
+        isColoured: process.stdout.isTTY && (process.env['NO_COLOR'] ?? '') === '',
+      });
+      process.stdout.write(text);
     });
 
   await program.parseAsync(words, { from: 'user' });

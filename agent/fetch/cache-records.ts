@@ -2,7 +2,8 @@ import { randomBytes } from 'node:crypto';
 import type { RecordIndex, Sha256 } from '../../cache/types.ts';
 import { anonymousReader } from './credentials.ts';
 import { sha256Of } from './oci/reference.ts';
-import { isSha256, type ModuleDigests, matchPin } from './pin.ts';
+import { isSha256, matchPin } from './pin.ts';
+import type { ModuleDigests } from './types.ts';
 
 /** What is known of one module of one repository or URL. Holds no secret. */
 export interface ModuleRecord {
@@ -13,6 +14,8 @@ export interface ModuleRecord {
   readonly checksum: Sha256;
   readonly digests: ModuleDigests & { readonly module: Sha256 };
   readonly sizeBytes: number;
+  /** Which place the bytes came from, for people. */
+  readonly sourceName?: string | undefined;
   /** Fingerprints of the credentials that have read it, newest last. */
   readonly readers: readonly string[];
   /** Epoch ms. */
@@ -26,7 +29,9 @@ export interface UrlRecord {
   readonly checksum: Sha256;
   /** Pairs of resource name and resource version, newest last. */
   readonly versions: readonly (readonly [string, string])[];
-  /** Epoch ms. */
+  /** The digest that the tag has: of an index, or of the manifest itself. */
+  readonly resolved?: Sha256 | undefined;
+  /** Epoch ms: when the place of the URL last said so. */
   readonly fetchedAtMs: number;
 }
 
@@ -124,7 +129,10 @@ export class CacheRecords {
     return record?.kind === 'url' ? record : undefined;
   }
 
-  /** Notes, after success only, what a URL means now and which version of which config it was fetched for. */
+  /**
+   * Notes, after success only, what a URL means now and which version of which config it was fetched for.
+   * `resolved` is given when somebody was asked: then what is known is as fresh as now.
+   */
   learnUrl(
     url: string,
     learned: {
@@ -132,14 +140,25 @@ export class CacheRecords {
       readonly checksum: Sha256;
       readonly resourceName: string;
       readonly resourceVersion: string;
+      readonly answered: { readonly resolved: Sha256 | undefined } | undefined;
     },
   ): void {
-    const { label, checksum, resourceName, resourceVersion } = learned;
+    const { label, checksum, resourceName, resourceVersion, answered } = learned;
     const known = this.url(url);
-    if (known?.checksum === checksum && versionFor(known, resourceName) === resourceVersion) return;
+    const isKnown = known?.checksum === checksum && versionFor(known, resourceName) === resourceVersion;
+    if (isKnown && answered === undefined) return;
     const others = (known?.versions ?? []).filter(([name]) => name !== resourceName);
     const versions = [...others, [resourceName, resourceVersion] as const].slice(-maxVersionCount);
-    this.#index.set(urlKey(url), { kind: 'url', label, checksum, versions, fetchedAtMs: this.#epochMs() });
+    const before = known?.checksum === checksum ? known : undefined;
+    const resolved = answered === undefined ? before?.resolved : answered.resolved;
+    const fetchedAtMs = answered === undefined ? (before?.fetchedAtMs ?? 0) : this.#epochMs();
+    this.#index.set(urlKey(url), { kind: 'url', label, checksum, versions, resolved, fetchedAtMs });
+  }
+
+  /** Age of what is known of a URL, in ms. A clock that was put back makes nothing fresh. */
+  ageMs(record: UrlRecord): number {
+    const ageMs = this.#epochMs() - record.fetchedAtMs;
+    return ageMs < 0 ? Number.POSITIVE_INFINITY : ageMs;
   }
 
   /** Forgets modules whose files are gone, and URLs that named them. */
@@ -196,6 +215,7 @@ function isCacheRecord(value: unknown): value is CacheRecord {
         isDigest(record.get('checksum')) &&
         typeof record.get('label') === 'string' &&
         typeof record.get('fetchedAtMs') === 'number' &&
+        isOptional(record.get('resolved'), isDigest) &&
         isListOf(record.get('versions'), (pair) => isListOf(pair, isText) && pair.length === 2)
       );
     case 'module': {
@@ -206,10 +226,11 @@ function isCacheRecord(value: unknown): value is CacheRecord {
         typeof record.get('label') === 'string' &&
         typeof record.get('fetchedAtMs') === 'number' &&
         typeof record.get('sizeBytes') === 'number' &&
+        isOptional(record.get('sourceName'), isText) &&
         isListOf(record.get('readers'), isText) &&
         isDigest(digests?.get('module')) &&
         isListOf(digests?.get('index'), isDigest) &&
-        optional.every((digest) => digest === undefined || isDigest(digest))
+        optional.every((digest) => isOptional(digest, isDigest))
       );
     }
     default:
@@ -225,6 +246,10 @@ function isListOf<Item>(value: unknown, isItem: (item: unknown) => item is Item)
 function isListOf(value: unknown, isItem: (item: unknown) => boolean): value is readonly unknown[];
 function isListOf(value: unknown, isItem: (item: unknown) => boolean): boolean {
   return Array.isArray(value) && value.every((item) => isItem(item));
+}
+
+function isOptional(value: unknown, isValue: (value: unknown) => boolean): boolean {
+  return value === undefined || isValue(value);
 }
 
 function isText(value: unknown): value is string {

@@ -1,15 +1,19 @@
+import { hasTarChecksum, tarBlockBytes } from './tar-header.ts';
+import { isZstdFrame, isZstdSkippable } from './zstd-frames.ts';
+
 /** What bytes are, told by their first ones. */
 export type ContentFormat =
   | { readonly kind: 'wasm' }
   | { readonly kind: 'gzip' }
+  | { readonly kind: 'zstd' }
   | { readonly kind: 'tar' }
   /** Wasm magic with something else than a core module behind it. `description` completes "it is ...". */
   | { readonly kind: 'not-module'; readonly description: string }
   /** Nothing that can be unpacked. */
   | { readonly kind: 'unknown'; readonly description: string };
 
-/** Bytes that `contentFormat` wants to see: a tar file shows itself at offset 257. */
-export const formatHeadBytes = 263;
+/** Bytes that `contentFormat` wants to see: a tar file shows itself by its first header. */
+export const formatHeadBytes = tarBlockBytes;
 
 const wasmMagic = [0x00, 0x61, 0x73, 0x6d];
 const coreVersion = [0x01, 0x00, 0x00, 0x00];
@@ -22,7 +26,8 @@ const tarMagic = [...Buffer.from('ustar')];
 export function contentFormat(head: Uint8Array): ContentFormat {
   if (hasBytes(head, 0, wasmMagic)) return wasmFormat(head);
   if (hasBytes(head, 0, [0x1f, 0x8b])) return { kind: 'gzip' };
-  if (hasBytes(head, tarMagicOffset, tarMagic)) return { kind: 'tar' };
+  if (isZstdFrame(head) || isZstdSkippable(head)) return { kind: 'zstd' };
+  if (hasBytes(head, tarMagicOffset, tarMagic) || hasTarChecksum(head)) return { kind: 'tar' };
   return { kind: 'unknown', description: describeUnknown(head) };
 }
 
@@ -45,7 +50,6 @@ function wasmFormat(head: Uint8Array): ContentFormat {
 
 function describeUnknown(head: Uint8Array): string {
   if (head.byteLength === 0) return 'empty';
-  if (hasBytes(head, 0, [0x28, 0xb5, 0x2f, 0xfd])) return 'zstd data, which is not supported; use gzip';
   if (hasBytes(head, 0, [0x50, 0x4b, 0x03, 0x04]))
     return 'a zip file, which is not supported; use gzip or tar';
   if (hasBytes(head, 0, [0xfd, 0x37, 0x7a, 0x58, 0x5a])) return 'xz data, which is not supported; use gzip';

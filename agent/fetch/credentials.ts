@@ -1,14 +1,16 @@
 import { createHmac } from 'node:crypto';
-import { readFile, stat } from 'node:fs/promises';
 import type { WasmConfig } from '../config/agent-config.ts';
 import { describeError } from '../log.ts';
 import {
   type DockerConfig,
   findCredential,
+  findHelper,
+  hasHelpers,
   parseDockerConfig,
   type RegistryCredential,
 } from './docker-config.ts';
 import { FetchError } from './types.ts';
+import { WatchedFile } from './watched-file.ts';
 
 /** A credential and where it came from. */
 export interface ResolvedCredential {
@@ -17,10 +19,12 @@ export interface ResolvedCredential {
   readonly origin: string;
 }
 
-interface LoadedFile {
-  readonly path: string;
-  readonly stamp: string;
-  readonly config: DockerConfig;
+/** Whose credential is looked for. */
+export interface CredentialRequest {
+  readonly registry: string;
+  readonly repository: string;
+  /** Stands alone when it is there: the agent's own configs are not asked. */
+  readonly pullSecret: string | undefined;
 }
 
 /** A docker config is small; more is a wrong file. */
@@ -31,103 +35,108 @@ const inlineLabel = 'DOCKER_AUTH_CONFIG';
 
 /**
  * Finds the credential for a repository: in the pull secret alone when there is one, else in the agent's own docker
- * config (inline first, then the first file that exists). Files are read again when they have changed.
+ * config (the settings' file for the host, then inline, then the first file that exists). Files are read again when
+ * they have changed. Helper programs count in the agent's own configs only: a pull secret starts nothing.
  */
 export class CredentialResolver {
   readonly #options: WasmConfig['registryCredentials'];
+  readonly #hostFile: (registry: string) => string | undefined;
+  readonly #files = new Map<string, WatchedFile<DockerConfig>>();
   #inline: DockerConfig | undefined;
-  #loaded: LoadedFile | undefined;
 
-  constructor(options: WasmConfig['registryCredentials']) {
+  /** `hostFile` is the settings' own docker config for a host, if it has one. */
+  constructor(
+    options: WasmConfig['registryCredentials'],
+    hostFile: (registry: string) => string | undefined = () => undefined,
+  ) {
     this.#options = options;
+    this.#hostFile = hostFile;
   }
 
   /** Throws FetchError `bad_pull_secret` with the result `manifest_failure`. */
-  async resolve(request: {
-    readonly registry: string;
-    readonly repository: string;
-    readonly pullSecret: string | undefined;
-  }): Promise<ResolvedCredential> {
+  async resolve(request: CredentialRequest): Promise<ResolvedCredential> {
     if (request.pullSecret !== undefined) {
-      return choose([parseDockerConfig(request.pullSecret, pullSecretLabel)], request);
+      return choose([parseDockerConfig(request.pullSecret, pullSecretLabel)], request, false);
     }
-    const { inlineConfig } = this.#options;
-    if (inlineConfig !== undefined) this.#inline ??= parseDockerConfig(inlineConfig, inlineLabel);
-    const file = await this.#file();
-    return choose(
-      [this.#inline, file].filter((config) => config !== undefined),
-      request,
-    );
+    return this.#resolveOwn(request);
   }
 
-  async #file(): Promise<DockerConfig | undefined> {
-    for (const path of this.#options.configPaths) {
-      const stamp = await fileStamp(path);
-      if (stamp === undefined) continue;
-      if (this.#loaded?.path === path && this.#loaded.stamp === stamp) return this.#loaded.config;
-      const config = parseDockerConfig(await readConfig(path), `the docker config ${path}`);
-      this.#loaded = { path, stamp, config };
-      return config;
+  /**
+   * As `resolve`, but for a place of the operator's choice: what the pull secret does not have is looked for in the
+   * agent's own configs too.
+   */
+  async resolveMirror(request: CredentialRequest): Promise<ResolvedCredential> {
+    if (request.pullSecret !== undefined) {
+      const found = choose([parseDockerConfig(request.pullSecret, pullSecretLabel)], request, false);
+      if (found.credential.kind !== 'anonymous') return found;
     }
-    return undefined;
+    return this.#resolveOwn(request);
+  }
+
+  async #resolveOwn(request: CredentialRequest): Promise<ResolvedCredential> {
+    const configs: DockerConfig[] = [];
+    const hostFile = this.#hostFile(request.registry);
+    if (hostFile !== undefined) {
+      const config = await this.#read(hostFile);
+      if (config === undefined) throw badFile(hostFile, 'is not there');
+      configs.push(config);
+    }
+    const { inlineConfig } = this.#options;
+    if (inlineConfig !== undefined)
+      configs.push((this.#inline ??= parseDockerConfig(inlineConfig, inlineLabel)));
+    for (const path of this.#options.configPaths) {
+      const config = await this.#read(path);
+      if (config === undefined) continue;
+      configs.push(config);
+      break;
+    }
+    return choose(configs, request, true);
+  }
+
+  async #read(path: string): Promise<DockerConfig | undefined> {
+    const label = `the docker config ${path}`;
+    const parse = (text: string): DockerConfig => parseDockerConfig(text, label);
+    const file = this.#files.get(path) ?? new WatchedFile(path, { maxSizeBytes: maxConfigBytes, parse });
+    this.#files.set(path, file);
+    try {
+      const reading = await file.read();
+      return reading.kind === 'read' ? reading.value : undefined;
+    } catch (error) {
+      if (error instanceof FetchError) throw error;
+      throw badFile(path, `cannot be read: ${describeError(error)}`, error);
+    }
   }
 }
 
 function choose(
   configs: readonly DockerConfig[],
   scope: { readonly registry: string; readonly repository: string },
+  areHelpersRun: boolean,
 ): ResolvedCredential {
   for (const config of configs) {
+    const { own, store } = areHelpersRun
+      ? findHelper(config, scope.registry)
+      : { own: undefined, store: undefined };
+    const origin = (helper: string): string => `docker-credential-${helper} of ${config.label}`;
+    if (own !== undefined) return { credential: { kind: 'helper', ...own }, origin: origin(own.helper) };
     const credential = findCredential(config, scope);
     if (credential !== undefined) return { credential, origin: config.label };
+    if (store !== undefined)
+      return { credential: { kind: 'helper', ...store }, origin: origin(store.helper) };
   }
   const asked =
     configs.length === 0 ? 'no docker config' : configs.map((config) => config.label).join(' and ');
-  const helpers = configs.some((config) => config.hasHelpers) ? '; credential helpers are not run' : '';
+  const unused = !areHelpersRun && configs.some(hasHelpers) ? '; credential helpers are not run' : '';
   const origin =
-    configs.length === 0 ? `${asked} was found` : `${asked} has no entry for ${scope.registry}${helpers}`;
+    configs.length === 0 ? `${asked} was found` : `${asked} has no entry for ${scope.registry}${unused}`;
   return { credential: { kind: 'anonymous' }, origin };
 }
 
-/** Changes with the file, also when a mounted secret is swapped under its name; undefined when it is not there. */
-async function fileStamp(path: string): Promise<string | undefined> {
-  try {
-    const { dev, ino, size, mtimeNs, ctimeNs } = await stat(path, { bigint: true });
-    if (size > maxConfigBytes) {
-      throw new FetchError(
-        'bad_pull_secret',
-        `the docker config ${path} is larger than ${maxConfigBytes} bytes`,
-        {
-          result: 'manifest_failure',
-        },
-      );
-    }
-    return [dev, ino, size, mtimeNs, ctimeNs].join(' ');
-  } catch (error) {
-    const code: unknown = error instanceof Error && 'code' in error ? error.code : undefined;
-    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
-    throw unreadable(path, error);
-  }
-}
-
-async function readConfig(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    throw unreadable(path, error);
-  }
-}
-
-function unreadable(path: string, error: unknown): unknown {
-  if (error instanceof FetchError) return error;
-  return new FetchError(
-    'bad_pull_secret',
-    `the docker config ${path} cannot be read: ${describeError(error)}`,
-    {
-      cause: error,
-      result: 'manifest_failure',
-    },
-  );
+function badFile(path: string, reason: string, cause?: unknown): FetchError {
+  return new FetchError('bad_pull_secret', `the docker config ${path} ${reason}`, {
+    cause,
+    result: 'manifest_failure',
+  });
 }
 
 /** Stands for everybody: what was read without a credential. */
@@ -147,6 +156,9 @@ export function credentialFingerprint(
       return anonymousReader;
     case 'basic':
       return keyed(key, [registry, credential.kind, credential.username, credential.password]);
+    case 'helper':
+      // What it gives changes from hour to hour; whose it is does not.
+      return keyed(key, [registry, credential.kind, credential.helper, credential.server]);
     case 'identity-token':
     case 'registry-token':
       return keyed(key, [registry, credential.kind, credential.token]);

@@ -5,10 +5,15 @@ import { FetchError } from './types.ts';
 export type RegistryCredential =
   | { readonly kind: 'anonymous' }
   | { readonly kind: 'basic'; readonly username: string; readonly password: string }
-  /** OAuth refresh token, for the token server. */
-  | { readonly kind: 'identity-token'; readonly token: string }
+  /** OAuth refresh token, for the token server. `username` is for servers that take it as a password only. */
+  | { readonly kind: 'identity-token'; readonly token: string; readonly username?: string }
   /** Used as bearer token as it is. */
-  | { readonly kind: 'registry-token'; readonly token: string };
+  | { readonly kind: 'registry-token'; readonly token: string }
+  /** What a helper program has, which is asked when the registry asks. Holds no secret. */
+  | ({ readonly kind: 'helper' } & HelperChoice);
+
+/** A credential in hand. */
+export type GivenCredential = Exclude<RegistryCredential, { kind: 'helper' }>;
 
 /** One entry of `auths` as it was read; nothing in it is checked yet. */
 type AuthEntry = Readonly<Record<string, unknown>>;
@@ -18,8 +23,17 @@ export interface DockerConfig {
   /** Names the config in errors, for example `the image pull secret`. */
   readonly label: string;
   readonly auths: ReadonlyMap<string, AuthEntry>;
-  /** True when it names helper programs. They are never run. */
-  readonly hasHelpers: boolean;
+  /** `credHelpers`: names of helper programs by host. Not checked yet. */
+  readonly helpers: ReadonlyMap<string, string>;
+  /** `credsStore`: the helper for all other hosts. */
+  readonly store: string | undefined;
+}
+
+/** A helper program that a config names for a registry. */
+export interface HelperChoice {
+  readonly helper: string;
+  /** What it is asked for. */
+  readonly server: string;
 }
 
 /** Under which keys Docker Hub's credentials are found, best first. */
@@ -27,7 +41,7 @@ const hubKeys = [`https://${dockerHub}/v1/`, dockerHub, 'docker.io', 'registry-1
 
 /**
  * Reads a docker config JSON. Throws FetchError `bad_pull_secret` that says what is wrong, never what the text is.
- * Other fields than `auths` are ignored; helper programs are only noted.
+ * Other fields than `auths`, `credHelpers` and `credsStore` are ignored.
  */
 export function parseDockerConfig(text: string, label: string): DockerConfig {
   let json: unknown;
@@ -47,8 +61,43 @@ export function parseDockerConfig(text: string, label: string): DockerConfig {
       throw badConfig(label, `has an entry for ${JSON.stringify(key)} that is not an object`);
     return [key, entry];
   });
-  const hasHelpers = json['credHelpers'] !== undefined || json['credsStore'] !== undefined;
-  return { label, auths: new Map(entries), hasHelpers };
+  const credHelpers = json['credHelpers'] ?? {};
+  if (!isRecord(credHelpers)) throw badConfig(label, 'has a field "credHelpers" that is not an object');
+  const helpers = Object.entries(credHelpers).map(([host, helper]): [string, string] => {
+    if (typeof helper === 'string') return [host, helper];
+    throw badConfig(label, `has an entry for ${JSON.stringify(host)} in "credHelpers" that is not a text`);
+  });
+  const store = json['credsStore'] ?? '';
+  if (typeof store !== 'string') throw badConfig(label, 'has a field "credsStore" that is not a text');
+  return {
+    label,
+    auths: new Map(entries),
+    helpers: new Map(helpers),
+    store: store === '' ? undefined : store,
+  };
+}
+
+/** True when a config names helper programs. */
+export function hasHelpers(config: DockerConfig): boolean {
+  return config.helpers.size > 0 || config.store !== undefined;
+}
+
+/**
+ * The helper program of a config for one registry: its own in `credHelpers`, else `credsStore`, which is asked only
+ * where `auths` has nothing (docker/cli `cli/config/configfile`). Pure.
+ */
+export function findHelper(
+  config: DockerConfig,
+  registry: string,
+): { readonly own: HelperChoice | undefined; readonly store: HelperChoice | undefined } {
+  const hosts = registry === dockerHub ? hubKeys : [registry];
+  const [server = registry] = hosts;
+  const key = hosts.find((host) => config.helpers.has(host));
+  const own = key === undefined ? undefined : config.helpers.get(key);
+  return {
+    own: own === undefined || own === '' ? undefined : { helper: own, server },
+    store: config.store === undefined ? undefined : { helper: config.store, server },
+  };
 }
 
 /**
@@ -92,12 +141,21 @@ function readEntry(entry: AuthEntry, key: string, label: string): RegistryCreden
   const registryToken = read('registrytoken');
   if (registryToken !== '') return { kind: 'registry-token', token: registryToken };
   const identityToken = read('identitytoken');
-  if (identityToken !== '') return { kind: 'identity-token', token: identityToken };
   const auth = read('auth');
-  if (auth !== '') return decodeAuth(auth, key, label);
   const username = read('username');
+  if (identityToken !== '') {
+    // Docker writes the user's name into the entry, with an empty password.
+    const user = username || userOf(auth);
+    return { kind: 'identity-token', token: identityToken, ...(user === '' ? {} : { username: user }) };
+  }
+  if (auth !== '') return decodeAuth(auth, key, label);
   const password = read('password');
   return username === '' && password === '' ? undefined : { kind: 'basic', username, password };
+}
+
+function userOf(auth: string): string {
+  const decoded = Buffer.from(auth, 'base64').toString('utf8');
+  return decoded.slice(0, Math.max(0, decoded.indexOf(':')));
 }
 
 function decodeAuth(auth: string, key: string, label: string): RegistryCredential {

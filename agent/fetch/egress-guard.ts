@@ -1,7 +1,7 @@
 import type { LookupAddress } from 'node:dns';
 import { lookup as systemLookup } from 'node:dns';
 import { type BlockList, isIPv4, isIPv6, type LookupFunction } from 'node:net';
-import { addressSet, bareHost, canonicalIp, ipFamily } from './ip-literal.ts';
+import { addressSet, bareHost, canonicalIp, embeddedIpv4, ipFamily } from './ip-literal.ts';
 import { FetchError } from './types.ts';
 
 /** One address range. */
@@ -76,12 +76,27 @@ export type AddressLookup = (
  * Names are resolved once, and only the addresses that were checked are given to the socket.
  */
 export class EgressGuard {
-  readonly #rules: readonly BlockRule[];
+  readonly #fixedRules: readonly BlockRule[];
+  readonly #moreCidrs: () => readonly string[];
   readonly #resolve: AddressLookup;
+  /** The rules of `#moreCidrs`, made anew when it gives another list. */
+  #moreRules: { readonly cidrs: readonly string[]; readonly rules: readonly BlockRule[] } = {
+    cidrs: [],
+    rules: [],
+  };
 
   /** Throws RangeError for a CIDR text that `parseCidr` refuses: a range left out would be an open door. */
-  constructor(options: { readonly blockedCidrs: readonly string[]; readonly lookup?: AddressLookup }) {
-    this.#rules = [...builtInRules, ...options.blockedCidrs.map(configuredRule)];
+  constructor(options: {
+    readonly blockedCidrs: readonly string[];
+    /** Ranges that may change while the agent runs; the same list must be the same object. Must be valid. */
+    readonly moreCidrs?: () => readonly string[];
+    readonly lookup?: AddressLookup;
+  }) {
+    this.#fixedRules = [
+      ...builtInRules,
+      ...options.blockedCidrs.map((text) => configuredRule(text, environmentAdvice)),
+    ];
+    this.#moreCidrs = options.moreCidrs ?? (() => noCidrs);
     this.#resolve = options.lookup ?? systemLookup;
   }
 
@@ -89,12 +104,24 @@ export class EgressGuard {
   refusal(host: string): FetchError | undefined {
     const ip = canonicalIp(host);
     if (ip === undefined) return undefined;
-    const rule = this.#rules.find((each) => each.addresses.check(ip, ipFamily(ip)));
+    const targets = [ip, ...embeddedIpv4(ip)];
+    const rule = this.#rules().find((each) =>
+      targets.some((target) => each.addresses.check(target, ipFamily(target))),
+    );
     if (rule === undefined) return undefined;
     return new FetchError(
       'blocked_address',
       `connection blocked: resolved IP ${ip} ${rule.finding} (${rule.advice})`,
     );
+  }
+
+  #rules(): readonly BlockRule[] {
+    const cidrs = this.#moreCidrs();
+    if (cidrs !== this.#moreRules.cidrs) {
+      const added = cidrs.map((text) => configuredRule(text, policyAdvice));
+      this.#moreRules = { cidrs, rules: [...this.#fixedRules, ...added] };
+    }
+    return cidrs.length === 0 ? this.#fixedRules : this.#moreRules.rules;
   }
 
   /** For `net.connect`: gives the addresses of a name that may be dialled, or the refusal when none may. */
@@ -134,12 +161,18 @@ export class EgressGuard {
   }
 }
 
-function configuredRule(text: string): BlockRule {
+const noCidrs: readonly string[] = [];
+const environmentAdvice =
+  'take the range out of BLOCKED_CIDRS_IN_WASM_FETCH if this address is meant to be reached';
+const policyAdvice =
+  'take the range out of blockedCidrs of the policy file if this address is meant to be reached';
+
+function configuredRule(text: string, advice: string): BlockRule {
   const cidr = parseCidr(text);
   if (cidr === undefined) throw new RangeError(`blocked range ${text} is not <address>/<prefix length>`);
   return {
     addresses: addressSet([`${cidr.network}/${cidr.prefixLength}`]),
     finding: `is in blocked CIDR range ${cidr.text}`,
-    advice: 'take the range out of BLOCKED_CIDRS_IN_WASM_FETCH if this address is meant to be reached',
+    advice,
   };
 }

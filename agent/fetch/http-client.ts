@@ -1,8 +1,11 @@
 import type { LookupFunction } from 'node:net';
+import { LRUCache } from 'lru-cache';
 import type * as undiciTypes from 'undici';
 import type { Dispatcher, Pool } from 'undici';
 import { basicAuthorization } from './basic-authorization.ts';
 import type { EgressGuard } from './egress-guard.ts';
+import { type FetchSettings, permissiveSettings } from './fetch-settings.ts';
+import { type HostTls, HostTlsFiles } from './host-tls.ts';
 import type { InsecureHosts } from './insecure-hosts.ts';
 import { displayUrl, hostTextOf } from './module-url.ts';
 import { abortFailure, networkFailure } from './network-failure.ts';
@@ -14,7 +17,7 @@ import { FetchError } from './types.ts';
 export interface HttpRequest {
   /** Absolute http or https URL. User info in it is ignored. */
   readonly url: string;
-  readonly method: 'GET' | 'POST';
+  readonly method: 'GET' | 'HEAD' | 'POST';
   /** Lower-case names, without `authorization`. */
   readonly headers: Readonly<Record<string, string>>;
   /** Value of the `authorization` header: sent to the URL's own origin only. A secret. */
@@ -41,6 +44,8 @@ export interface HttpClientOptions {
   readonly guard: EgressGuard;
   readonly insecureHosts: InsecureHosts;
   readonly proxies: OutboundProxy;
+  /** Default: sets nothing. */
+  readonly settings?: FetchSettings;
 }
 
 type Undici = typeof undiciTypes;
@@ -49,8 +54,10 @@ type Undici = typeof undiciTypes;
 const connectTimeoutMs = 30_000;
 /** A peer that sends nothing for this long is gone, whatever the deadline of the whole fetch. */
 const silenceTimeoutMs = 60_000;
-/** Connections to one origin. Fetches beyond it wait their turn. */
-const maxConnectionCount = 32;
+/** Connections to one origin when the settings give no number. Fetches beyond it wait their turn. */
+const defaultConnectionCount = 32;
+/** Ways to connect that are kept open: one a host with TLS files of its own, and some for all others. */
+const maxDispatcherCount = 64;
 /** What is read of an unwanted body so that its connection can be used again. */
 const maxDiscardedBytes = 16 * 1024;
 
@@ -62,12 +69,29 @@ const userAgent = 'ferry-agent';
  */
 export class HttpClient {
   readonly #options: HttpClientOptions;
-  readonly #dispatchers = new Map<string, Dispatcher>();
+  readonly #settings: FetchSettings;
+  readonly #hostTls: HostTlsFiles;
+  /** One that is pushed out, by others or by a change of its files, ends when its requests have. */
+  readonly #dispatchers = new LRUCache<string, Dispatcher>({
+    max: maxDispatcherCount,
+    dispose: (dispatcher, _key, reason) => {
+      if (reason !== 'delete') this.#retire(dispatcher);
+    },
+  });
+  readonly #retired = new Set<Dispatcher>();
   readonly #closing = new AbortController();
   #library: Promise<Undici> | undefined;
 
   constructor(options: HttpClientOptions) {
     this.#options = options;
+    this.#settings = options.settings ?? permissiveSettings;
+    const { insecureHosts } = options;
+    this.#hostTls = new HostTlsFiles({ settings: this.#settings, insecureHosts });
+  }
+
+  /** Loads the library before it is needed. Never throws: the first request tells what is wrong. */
+  async warm(): Promise<void> {
+    await this.#load().catch(() => undefined);
   }
 
   /** Throws FetchError `network`, `tls`, `timeout`, `aborted`, `blocked_address`, `redirect`; a status is no error. */
@@ -101,8 +125,8 @@ export class HttpClient {
   /** Breaks off what is running and resolves when all connections are gone. */
   async close(): Promise<void> {
     this.#closing.abort();
-    const dispatchers = [...this.#dispatchers.values()];
-    this.#dispatchers.clear();
+    const dispatchers = [...this.#dispatchers.values(), ...this.#retired];
+    for (const key of this.#dispatchers.keys()) this.#dispatchers.delete(key);
     await Promise.all(dispatchers.map(async (dispatcher) => dispatcher.destroy()));
   }
 
@@ -116,7 +140,7 @@ export class HttpClient {
     const tried = `${request.method} ${displayUrl(url.href)}`;
     try {
       if (signal.aborted) throw abortFailure(signal, tried);
-      const route = await this.#route(url, !this.#options.insecureHosts.isUnverified(hostText));
+      const route = await this.#route(url, hostText);
       const headers: Record<string, string> = {
         'user-agent': userAgent,
         // Bytes are verified as they are served: no coding that a hop could add or take away.
@@ -141,16 +165,20 @@ export class HttpClient {
     }
   }
 
-  async #route(url: URL, isVerified: boolean): Promise<Route> {
+  async #route(url: URL, hostText: string): Promise<Route> {
     const proxy = chooseProxy(url, this.#options.proxies);
     const direct = { origin: url.origin, path: `${url.pathname}${url.search}`, headers: {} };
-    if (proxy === undefined) return { dispatcher: await this.#agent(isVerified), ...direct };
+    const isTls = url.protocol === 'https:';
+    const tls = isTls ? await this.#hostTls.tlsFor(hostText) : undefined;
+    if (proxy === undefined) return { dispatcher: await this.#agent(tls), ...direct };
     const refusal = await this.#options.guard.proxiedRefusal(url.hostname);
     if (refusal !== undefined) throw refusal;
-    if (url.protocol === 'https:') return { dispatcher: await this.#tunnel(proxy, isVerified), ...direct };
+    if (tls !== undefined) return { dispatcher: await this.#tunnel(proxy, tls), ...direct };
     const proxyAuthorization = basicAuthorization(proxy);
+    const proxyTls =
+      proxy.protocol === 'https:' ? await this.#hostTls.tlsFor(proxy.host, 'proxy') : undefined;
     return {
-      dispatcher: await this.#agent(true),
+      dispatcher: await this.#agent(proxyTls),
       origin: proxy.origin,
       // A plain http target is named whole to the proxy (RFC 9112 section 3.2.2); many refuse tunnels to it.
       path: `${url.origin}${url.pathname}${url.search}`,
@@ -161,38 +189,40 @@ export class HttpClient {
     };
   }
 
-  async #agent(isVerified: boolean): Promise<Dispatcher> {
+  /** `tls` undefined: it is not used. */
+  async #agent(tls: HostTls | undefined): Promise<Dispatcher> {
     const undici = await this.#load();
-    return this.#dispatcher(`direct ${isVerified}`, () => {
-      const connect = this.#connector(undici, isVerified);
-      return new undici.Agent({ connect, connections: maxConnectionCount });
+    return this.#dispatcher(`direct ${tls?.key ?? 'plain'}`, (connections) => {
+      const connect = this.#connector(undici, tls);
+      return new undici.Agent({ connect, connections });
     });
   }
 
-  async #tunnel(proxy: URL, isVerified: boolean): Promise<Dispatcher> {
+  async #tunnel(proxy: URL, tls: HostTls): Promise<Dispatcher> {
     const undici = await this.#load();
-    return this.#dispatcher(`tunnel ${isVerified} ${proxy.href}`, () => {
+    const proxyTls =
+      proxy.protocol === 'https:' ? await this.#hostTls.tlsFor(proxy.host, 'proxy') : undefined;
+    const key = `tunnel ${proxyTls?.key ?? 'plain'} ${tls.key} ${proxy.href}`;
+    return this.#dispatcher(key, (connections) => {
       const proxyAuthorization = basicAuthorization(proxy);
       return new undici.ProxyAgent({
         uri: proxy.origin,
         ...(proxyAuthorization === undefined ? {} : { token: proxyAuthorization }),
-        requestTls: { rejectUnauthorized: isVerified },
-        connections: maxConnectionCount,
+        requestTls: tls.options,
+        connections,
         // The connection to the proxy is the one that is dialled: it passes the guard.
-        clientFactory: (origin: URL, options: object) =>
-          new undici.Pool(origin, { ...(options as Pool.Options), connect: this.#connector(undici, true) }),
+        clientFactory: (origin: URL, options: object) => {
+          const connect = this.#connector(undici, proxyTls);
+          return new undici.Pool(origin, { ...(options as Pool.Options), connect });
+        },
       });
     });
   }
 
-  #connector(undici: Undici, isVerified: boolean): NonNullable<Pool.Options['connect']> {
+  #connector(undici: Undici, tls: HostTls | undefined): NonNullable<Pool.Options['connect']> {
     const { guard } = this.#options;
     const lookup: LookupFunction = guard.lookup;
-    const connect = undici.buildConnector({
-      timeout: connectTimeoutMs,
-      rejectUnauthorized: isVerified,
-      lookup,
-    });
+    const connect = undici.buildConnector({ timeout: connectTimeoutMs, ...tls?.options, lookup });
     return (target, callback) => {
       // Literal addresses are never looked up.
       const refusal = guard.refusal(target.hostname);
@@ -201,13 +231,21 @@ export class HttpClient {
     };
   }
 
-  #dispatcher(key: string, make: () => Dispatcher): Dispatcher {
+  #dispatcher(key: string, make: (connections: number) => Dispatcher): Dispatcher {
     if (this.#closing.signal.aborted) throw abortFailure(this.#closing.signal, 'opening a connection');
     const known = this.#dispatchers.get(key);
     if (known !== undefined) return known;
-    const made = make();
+    const made = make(this.#settings.connectionsPerHost() ?? defaultConnectionCount);
     this.#dispatchers.set(key, made);
     return made;
+  }
+
+  #retire(dispatcher: Dispatcher): void {
+    this.#retired.add(dispatcher);
+    dispatcher
+      .close()
+      .catch(() => undefined)
+      .finally(() => this.#retired.delete(dispatcher));
   }
 
   async #load(): Promise<Undici> {

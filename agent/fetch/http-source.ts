@@ -1,6 +1,7 @@
 import type { BlobStore } from '../../cache/types.ts';
 import type { Logger } from '../log.ts';
 import { basicAuthorization } from './basic-authorization.ts';
+import { HostRest } from './host-rest.ts';
 import type { HttpClient, HttpResponse } from './http-client.ts';
 import type { InsecureHosts } from './insecure-hosts.ts';
 import { type ReceivedModule, type RejectedBytes, receiveModule, servedTooLarge } from './module-receiver.ts';
@@ -12,6 +13,7 @@ import {
   type FetchClock,
   type FetchLimits,
   parseRetryAfter,
+  pause,
   retry,
   StatusFailure,
 } from './retry.ts';
@@ -27,7 +29,9 @@ export interface HttpSourceOptions {
   readonly attemptTimeoutMs: number;
   /** 0 counts as 1. */
   readonly maxAttemptCount: number;
-  readonly maxModuleBytes: number;
+  readonly maxModuleBytes: () => number;
+  /** Default: its own. */
+  readonly rest?: HostRest;
   /** First wait; the following ones grow. Default 500. */
   readonly firstWaitMs?: number;
 }
@@ -36,6 +40,7 @@ export interface HttpSourceOptions {
 const waitFactor = 1.5;
 const waitJitter = 0.5;
 const maxWaitMs = 60_000;
+const tooManyRequests = 429;
 
 /** Wait after the given number of failed attempts. Pure. */
 export function httpWaitMs(firstWaitMs: number, failedCount: number, random: number): number {
@@ -53,9 +58,11 @@ export function isHttpStatusRetried(status: number): boolean {
 export class HttpSource {
   readonly #options: HttpSourceOptions;
   readonly #backOff: BackOff;
+  readonly #rest: HostRest;
 
   constructor(options: HttpSourceOptions) {
     this.#options = options;
+    this.#rest = options.rest ?? new HostRest({ nowMs: options.clock.nowMs });
     const firstWaitMs = options.firstWaitMs ?? 500;
     this.#backOff = {
       maxAttemptCount: Math.max(1, options.maxAttemptCount),
@@ -97,9 +104,12 @@ export class HttpSource {
     isPinned: boolean,
     limits: FetchLimits,
   ): Promise<Attempt<ReceivedModule | RejectedBytes>> {
-    const { client, store, maxModuleBytes, attemptTimeoutMs } = this.#options;
+    const { client, store, attemptTimeoutMs } = this.#options;
+    const maxModuleBytes = this.#options.maxModuleBytes();
+    const { host, pathname } = new URL(url);
     const signal = AbortSignal.any([limits.signal, AbortSignal.timeout(attemptTimeoutMs)]);
     try {
+      await this.#awaitRest(host, pathname, limits);
       const response = await client.send(
         {
           url,
@@ -115,13 +125,14 @@ export class HttpSource {
         { signal },
       );
       if (response.status !== 200) return await this.#unwanted(url, response);
+      this.#rest.served(host, pathname);
       if (Number(response.header('content-length')) > maxModuleBytes) {
         await response.discard();
         return { kind: 'failed', error: servedTooLarge(maxModuleBytes), isRetryable: false };
       }
       const value = await receiveModule(response.body, {
         store,
-        tarRule: 'first-file',
+        tarRule: 'module-bytes',
         maxSizeBytes: maxModuleBytes,
         signal: limits.signal,
       });
@@ -136,6 +147,16 @@ export class HttpSource {
     }
   }
 
+  /** Waits while the host wants to be left alone. Throws FetchError `http_status` when that is for too long. */
+  async #awaitRest(host: string, part: string, limits: FetchLimits): Promise<void> {
+    const restMs = this.#rest.restMs(host, part);
+    if (restMs === 0) return;
+    const seconds = Math.ceil(restMs / 1000);
+    const message = `${host}: not asked, it has answered with status code ${tooManyRequests} (too many requests) and wants to be left alone for another ${seconds} s`;
+    const limited = new StatusFailure(tooManyRequests, message, restMs);
+    if (!(await pause(restMs, limited, limits, this.#options.clock))) throw limited;
+  }
+
   async #unwanted(url: string, response: HttpResponse): Promise<Attempt<never>> {
     const { status } = response;
     const retryAfterMs = parseRetryAfter(response.header('retry-after'), Date.now());
@@ -143,6 +164,11 @@ export class HttpSource {
     this.#options.log.debug('wasm module download answered', { url: displayUrl(url), status });
     const message = `wasm module download request failed: status code ${status}`;
     const isRetryable = isHttpStatusRetried(status);
+    if (status === tooManyRequests) {
+      const { host, pathname } = new URL(url);
+      const waitMs = this.#backOff.waitMs(1, this.#options.clock.random());
+      this.#rest.limited(host, pathname, retryAfterMs ?? waitMs);
+    }
     const error = new StatusFailure(status, message, isRetryable ? retryAfterMs : undefined);
     return { kind: 'failed', error, isRetryable };
   }

@@ -27,6 +27,26 @@ export function canonicalIp(host: string): string | undefined {
   return [high >> 8, high & 0xff, low >> 8, low & 0xff].join('.');
 }
 
+/**
+ * The IPv4 addresses that an IPv6 address may lead to by translation or a tunnel: the deprecated IPv4-compatible form,
+ * the local NAT64 prefix (RFC 8215), 6to4 (RFC 3056) and Teredo's server (RFC 4380). They are no other spelling of
+ * that address, so only a refusal looks at them. `canonical` is what `canonicalIp` gives.
+ */
+export function embeddedIpv4(canonical: string): readonly string[] {
+  if (!isIPv6(canonical)) return [];
+  const groups = expandIpv6(canonical);
+  const dotted = (at: number): string => {
+    const [high = 0, low = 0] = groups.slice(at, at + 2);
+    return [high >> 8, high & 0xff, low >> 8, low & 0xff].join('.');
+  };
+  const isCompatible = groups.slice(0, 6).every((group) => group === 0) && (groups[6] ?? 0) > 0;
+  if (isCompatible) return [dotted(6)];
+  const [first, second, third] = groups;
+  if (first === 0x2002) return [dotted(1)];
+  if (first === 0x2001 && second === 0) return [dotted(2)];
+  return first === 0x64 && second === 0xff9b && third === 1 ? [dotted(6)] : [];
+}
+
 /** The eight numbers of an address in the form that the URL parser writes. */
 function expandIpv6(compressed: string): number[] {
   const [left = '', right] = compressed.split('::');

@@ -3,7 +3,7 @@ import { type Blob, type BlobIngest, type BlobStore, CacheError, type Sha256 } f
 import { type ByteStream, PeekableStream } from './byte-stream.ts';
 import { noteDroppedChunk } from './chunk-garbage.ts';
 import { FetchError } from './types.ts';
-import { type TarRule, type UnpackSteps, unpackModule } from './unpack.ts';
+import { type TarRule, type Unpacked, unpackModule } from './unpack.ts';
 
 /** What a source said its bytes would be: a layer's descriptor. */
 export interface ExpectedBytes {
@@ -19,7 +19,7 @@ export interface ReceivedModule {
   readonly sizeBytes: number;
   /** SHA-256 of the bytes as they were served. Equal to `digest` when nothing was unpacked. */
   readonly servedDigest: Sha256;
-  readonly steps: UnpackSteps;
+  readonly unpacked: Unpacked;
   /** Names the file. Throws FetchError `store`. */
   keep(): Promise<Blob>;
   drop(): Promise<void>;
@@ -41,6 +41,12 @@ export interface ReceiveOptions {
   /** Verified before the outcome is given. */
   readonly expected?: ExpectedBytes;
 }
+
+/** Receives a file that is found by its digest, whatever it is. */
+export type BlobReceiver = (
+  body: ByteStream,
+  limits: { readonly signal: AbortSignal },
+) => Promise<ReceivedModule | RejectedBytes>;
 
 /**
  * Streams served bytes through digest, unpacking and digest into the store, without ever holding the module. The
@@ -82,7 +88,7 @@ export async function receiveModule(
       digest,
       sizeBytes: opened.sizeBytes,
       servedDigest,
-      steps: unpacked.value,
+      unpacked: unpacked.value,
       keep: async () => inStore(async () => opened.commit(digest), options.signal),
       drop: async () => opened.abort(),
     };

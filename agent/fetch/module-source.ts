@@ -2,26 +2,29 @@ import type { BlobStore, RecordIndex, Sha256 } from '../../cache/types.ts';
 import type { WasmMetrics } from '../../metrics/wasm-metrics.ts';
 import type { WasmConfig } from '../config/agent-config.ts';
 import type { Logger } from '../log.ts';
-import {
-  type CacheRecord,
-  CacheRecords,
-  isReadableBy,
-  type ModuleRecord,
-  versionFor,
-} from './cache-records.ts';
+import { type CacheRecord, CacheRecords, isReadableBy, type UrlRecord, versionFor } from './cache-records.ts';
+import { CredentialHelpers } from './credential-helper.ts';
 import { CredentialResolver } from './credentials.ts';
 import { type AddressLookup, EgressGuard } from './egress-guard.ts';
+import { type FetchSettings, permissiveSettings } from './fetch-settings.ts';
+import { FileFetcher } from './file-fetcher.ts';
+import { HostRest } from './host-rest.ts';
 import { HttpClient } from './http-client.ts';
 import { HttpSource } from './http-source.ts';
+import { ImageFetcher } from './image-fetcher.ts';
 import { InsecureHosts } from './insecure-hosts.ts';
-import { ModuleFetcher, type SourcedModule, type StoredModule } from './module-fetcher.ts';
+import { ModuleFetcher, type SourcedModule } from './module-fetcher.ts';
 import { type Flight, type FlightPhase, ModuleFlights } from './module-flights.ts';
+import { receiveModule } from './module-receiver.ts';
 import { displayUrl } from './module-url.ts';
 import { abortFailure } from './network-failure.ts';
+import { warmManifestParser } from './oci/manifest.ts';
 import { RegistryClient } from './oci/registry.ts';
 import { OciSource } from './oci/source.ts';
 import { matchPin } from './pin.ts';
 import type { FetchClock, FetchLimits } from './retry.ts';
+import { mayServeStale } from './stale-rule.ts';
+import { type StoredModule, StoredModules } from './stored-modules.ts';
 import { FetchError, type FetchedModule, type ModuleRequest, type ModuleSource } from './types.ts';
 import { type WantedModule, wantModule } from './wanted-module.ts';
 
@@ -33,6 +36,10 @@ export interface CachedModuleSourceOptions {
   readonly records: RecordIndex<CacheRecord>;
   readonly metrics: WasmMetrics;
   readonly log: Logger;
+  /** What the operator has set; asked anew for each request. Default: nothing. */
+  readonly settings?: FetchSettings;
+  /** For tests: folders of helper programs, as in `PATH`. */
+  readonly helperPath?: string;
   /** For tests: names are resolved by this instead of the system. */
   readonly lookup?: AddressLookup;
   /** For tests: first waits between attempts, in ms. */
@@ -45,6 +52,11 @@ type Lookup =
   | ({ readonly kind: 'unproven' } & StoredModule)
   | { readonly kind: 'miss' };
 
+/** A polled tag is not asked for more often. */
+const minRecheckMs = 1_000;
+/** After this long it is tried again whether somebody answers. */
+const staleRecheckMs = 60_000;
+
 /** Longest timer of node; a later deadline is no deadline. */
 const maxTimerMs = 2 ** 31 - 1;
 
@@ -56,64 +68,89 @@ const maxTimerMs = 2 ** 31 - 1;
  */
 export class CachedModuleSource implements ModuleSource {
   readonly #records: CacheRecords;
+  readonly #modules: StoredModules;
   readonly #metrics: WasmMetrics;
   readonly #log: Logger;
+  readonly #settings: FetchSettings;
   readonly #credentials: CredentialResolver;
   readonly #client: HttpClient;
   readonly #fetcher: ModuleFetcher;
   readonly #flights = new ModuleFlights<SourcedModule>();
   readonly #clock: FetchClock = { nowMs: () => performance.now(), random: Math.random };
+  #warming: Promise<void> | undefined;
 
   constructor(options: CachedModuleSourceOptions) {
-    const { config, store, log } = options;
+    const { config, store, log, metrics, firstWaits: waits } = options;
     const clock = this.#clock;
-    this.#records = new CacheRecords({ index: options.records, epochMs: Date.now });
-    this.#metrics = options.metrics;
+    const settings = options.settings ?? permissiveSettings;
+    const records = new CacheRecords({ index: options.records, epochMs: Date.now });
+    const modules = new StoredModules({ store, records, metrics });
+    this.#records = records;
+    this.#modules = modules;
+    this.#metrics = metrics;
     this.#log = log;
-    this.#credentials = new CredentialResolver(config.registryCredentials);
+    this.#settings = settings;
+    this.#credentials = new CredentialResolver(
+      config.registryCredentials,
+      (registry) => settings.host(registry)?.credentialsFile,
+    );
     const guard = new EgressGuard({
       blockedCidrs: config.blockedCidrs,
+      moreCidrs: settings.blockedCidrs,
       ...(options.lookup === undefined ? {} : { lookup: options.lookup }),
     });
-    const insecureHosts = new InsecureHosts(config.insecureRegistries);
-    this.#client = new HttpClient({ guard, insecureHosts, proxies: config.outboundProxy });
-    const client = this.#client;
-    const waits = options.firstWaits;
-    const { maxModuleBytes } = config;
+    const insecureHosts = new InsecureHosts(
+      config.insecureRegistries,
+      (hostText) => settings.host(hostText)?.isPlainHttp === true,
+    );
+    const client = new HttpClient({ guard, insecureHosts, proxies: config.outboundProxy, settings });
+    this.#client = client;
+    const rest = new HostRest({ nowMs: clock.nowMs });
+    const maxModuleBytes = (): number =>
+      Math.min(config.maxModuleBytes, settings.maxModuleBytes() ?? Number.POSITIVE_INFINITY);
     const http = new HttpSource({
       client,
       store,
       insecureHosts,
       log,
       clock,
+      rest,
       attemptTimeoutMs: config.httpRequestTimeoutMs,
       maxAttemptCount: config.httpMaxAttemptCount,
       maxModuleBytes,
       ...(waits === undefined ? {} : { firstWaitMs: waits.httpMs }),
     });
+    const { helperPath } = options;
     const registries = new RegistryClient({
       client,
       insecureHosts,
       clock,
+      rest,
+      helpers: new CredentialHelpers(helperPath === undefined ? {} : { path: helperPath }),
       ...(waits === undefined ? {} : { firstWaitMs: waits.registryMs }),
     });
-    const oci = new OciSource({ registries, store, maxModuleBytes });
-    const { metrics } = options;
-    this.#fetcher = new ModuleFetcher({ http, oci, store, records: this.#records, metrics });
+    const oci = new OciSource({ store, maxModuleBytes });
+    this.#fetcher = new ModuleFetcher({
+      http,
+      oci,
+      registries,
+      images: new ImageFetcher({ oci, modules, records, metrics }),
+      files: new FileFetcher({ modules, records, metrics }),
+      receiveBlob: async (body, { signal }) =>
+        receiveModule(body, { store, tarRule: 'module-bytes', maxSizeBytes: maxModuleBytes(), signal }),
+      clock,
+    });
   }
 
   async fetch(request: ModuleRequest, options: { readonly signal: AbortSignal }): Promise<FetchedModule> {
     const startedMs = this.#clock.nowMs();
-    const display = displayUrl(request.url);
-    const timeoutMs = Math.min(Math.max(0, request.timeoutMs), maxTimerMs);
-    const deadline = AbortSignal.timeout(timeoutMs);
-    const signal = AbortSignal.any([options.signal, deadline]);
     try {
-      const fetched = await this.#fetch(request, { signal, deadlineAtMs: () => startedMs + timeoutMs });
+      const fetched = await this.#fetch(request, startedMs, options.signal);
       this.#log.info('wasm module is ready', {
         resource: request.resourceName,
-        url: display,
+        url: displayUrl(request.url),
         source: fetched.source,
+        sourceName: fetched.sourceName,
         digest: fetched.digest,
         checksum: fetched.checksum,
         matchedPin: fetched.matchedPin,
@@ -122,8 +159,17 @@ export class CachedModuleSource implements ModuleSource {
       });
       return fetched;
     } catch (error) {
-      throw outerFailure(error, display);
+      throw outerFailure(error, displayUrl(request.url));
     }
+  }
+
+  /**
+   * Loads what the first download needs, once. To be called when a download is likely and nothing waits: a hit needs
+   * none of it. Never throws.
+   */
+  async warm(): Promise<void> {
+    this.#warming ??= Promise.all([this.#client.warm(), warmManifestParser()]).then(() => undefined);
+    await this.#warming;
   }
 
   /** Forgets modules that the store has deleted; to be called at each purge, also when it deleted nothing. */
@@ -137,36 +183,78 @@ export class CachedModuleSource implements ModuleSource {
     await Promise.all([this.#flights.close(), this.#fetcher.close(), this.#client.close()]);
   }
 
-  async #fetch(request: ModuleRequest, limits: FetchLimits): Promise<FetchedModule> {
+  async #fetch(request: ModuleRequest, startedMs: number, signal: AbortSignal): Promise<FetchedModule> {
     const wanted = await this.#prepare(request);
     const lookup = await this.#lookUp(wanted);
     this.#metrics.cacheLookup(lookup.kind === 'hit');
-    const result: SourcedModule =
-      lookup.kind === 'hit' ? { ...lookup, source: 'cache' } : await this.#join(wanted, lookup, limits);
-    const { record, blob, source } = result;
-    if (wanted.origin.kind !== 'oci' || wanted.origin.reference.digest === undefined) {
+    if (lookup.kind === 'hit') {
+      return this.#learned(wanted, { ...lookup, source: 'cache', trace: undefined, answered: undefined });
+    }
+    // A hit needs none of these, and they cost more than it does.
+    const timeoutMs = Math.min(Math.max(0, request.timeoutMs), maxTimerMs);
+    const limits: FetchLimits = {
+      signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
+      deadlineAtMs: () => startedMs + timeoutMs,
+    };
+    try {
+      return this.#learned(wanted, await this.#join(wanted, lookup, limits));
+    } catch (error) {
+      const stale = await this.#stale(wanted, error);
+      if (stale !== undefined) return stale;
+      throw error;
+    }
+  }
+
+  /** The result, when it is noted what its URL means now. */
+  #learned(wanted: WantedModule, result: SourcedModule): FetchedModule {
+    const { request } = wanted;
+    if (hasMovingName(wanted)) {
       this.#records.learnUrl(request.url, {
         label: wanted.display,
-        checksum: record.checksum,
+        checksum: result.record.checksum,
         resourceName: request.resourceName,
         resourceVersion: request.pluginResourceVersion,
+        answered: result.answered,
       });
     }
+    const { pollIntervalMs } = wanted.terms;
+    const known = this.#records.url(request.url);
+    const ageMs = known === undefined ? 0 : this.#records.ageMs(known);
+    const isPolled = pollIntervalMs !== undefined && wanted.pin === undefined;
     return {
-      path: blob.path,
-      digest: blob.digest,
-      checksum: record.checksum,
-      sizeBytes: blob.sizeBytes,
-      source,
-      matchedPin: wanted.pin === undefined ? undefined : matchPin(wanted.pin, record.digests),
+      ...describe(wanted, result),
+      source: result.source,
+      trace: result.trace,
+      recheckAfterMs: isPolled ? Math.max(minRecheckMs, pollIntervalMs - ageMs) : undefined,
     };
+  }
+
+  /** What the URL meant last time, where the settings let that stand in for an answer. */
+  async #stale(wanted: WantedModule, error: unknown): Promise<FetchedModule | undefined> {
+    const { request, terms, name, reader } = wanted;
+    const known = this.#records.url(request.url);
+    if (known === undefined || wanted.pin !== undefined) return undefined;
+    const ageMs = this.#records.ageMs(known);
+    if (!mayServeStale(error, ageMs, terms.staleIfErrorMs)) return undefined;
+    const stored = await this.#modules.find(name, this.#records.module(name, known.checksum));
+    if (stored === undefined || !isReadableBy(stored.record, reader)) return undefined;
+    this.#log.warn('wasm module could not be fetched, the one of the last time stands in', {
+      resource: request.resourceName,
+      url: wanted.display,
+      checksum: known.checksum,
+      ageMs: Math.round(ageMs),
+      error: error.message,
+    });
+    const recheckAfterMs = Math.min(terms.pollIntervalMs ?? staleRecheckMs, staleRecheckMs);
+    return { ...describe(wanted, stored), source: 'cache', isStale: true, recheckAfterMs };
   }
 
   /** Throws FetchError for a request that no cache or network can help; it counts as the stock agent's would. */
   async #prepare(request: ModuleRequest): Promise<WantedModule> {
     try {
       const fingerprintKey = (): Uint8Array => this.#records.fingerprintKey();
-      return await wantModule(request, { credentials: this.#credentials, fingerprintKey });
+      const settings = this.#settings;
+      return await wantModule(request, { credentials: this.#credentials, fingerprintKey, settings });
     } catch (error) {
       if (
         error instanceof FetchError &&
@@ -180,14 +268,12 @@ export class CachedModuleSource implements ModuleSource {
   }
 
   async #lookUp(wanted: WantedModule): Promise<Lookup> {
-    const record = this.#candidate(wanted);
-    if (record === undefined) return { kind: 'miss' };
-    const stored = await this.#fetcher.stored(wanted.name, record);
+    const stored = await this.#modules.find(wanted.name, this.#candidate(wanted));
     if (stored === undefined) return { kind: 'miss' };
-    return { kind: isReadableBy(record, wanted.reader) ? 'hit' : 'unproven', ...stored };
+    return { kind: isReadableBy(stored.record, wanted.reader) ? 'hit' : 'unproven', ...stored };
   }
 
-  #candidate(wanted: WantedModule): ModuleRecord | undefined {
+  #candidate(wanted: WantedModule): StoredModule['record'] | undefined {
     const { name, pin, request } = wanted;
     if (pin !== undefined) {
       const record = this.#records.pinned(name, pin);
@@ -197,10 +283,15 @@ export class CachedModuleSource implements ModuleSource {
       return isSame ? record : undefined;
     }
     const known = this.#records.url(request.url);
-    if (known === undefined) return undefined;
-    const isCurrent =
-      !wanted.isVersionHeeded || versionFor(known, request.resourceName) === request.pluginResourceVersion;
-    return isCurrent ? this.#records.module(name, known.checksum) : undefined;
+    return known !== undefined && this.#isCurrent(wanted, known)
+      ? this.#records.module(name, known.checksum)
+      : undefined;
+  }
+
+  #isCurrent({ request, terms, isVersionHeeded }: WantedModule, known: UrlRecord): boolean {
+    const { pollIntervalMs } = terms;
+    if (pollIntervalMs !== undefined && this.#records.ageMs(known) >= pollIntervalMs) return false;
+    return !isVersionHeeded || versionFor(known, request.resourceName) === request.pluginResourceVersion;
   }
 
   async #join(
@@ -251,7 +342,16 @@ export class CachedModuleSource implements ModuleSource {
     flight: Flight,
   ): Promise<SourcedModule> {
     try {
-      return await this.#fetcher.fetch(wanted, lookup.kind === 'unproven' ? lookup : undefined, flight);
+      let isCounted = false;
+      return await this.#fetcher.fetch({
+        wanted,
+        unproven: lookup.kind === 'unproven' ? lookup : undefined,
+        flight,
+        countSecondLookup: (isHit) => {
+          if (!isCounted) this.#metrics.cacheLookup(isHit);
+          isCounted = true;
+        },
+      });
     } catch (error) {
       // Who left counts for itself.
       if (error instanceof FetchError && error.result !== undefined && !flight.limits.signal.aborted) {
@@ -260,6 +360,23 @@ export class CachedModuleSource implements ModuleSource {
       throw error;
     }
   }
+}
+
+/** True when what a URL means can change: it is not named by a digest. */
+function hasMovingName({ origin }: WantedModule): boolean {
+  return origin.kind !== 'oci' || origin.reference.digest === undefined;
+}
+
+function describe(wanted: WantedModule, { record, blob }: StoredModule): Omit<FetchedModule, 'source'> {
+  return {
+    path: blob.path,
+    digest: blob.digest,
+    checksum: record.checksum,
+    sizeBytes: blob.sizeBytes,
+    matchedPin: wanted.pin === undefined ? undefined : matchPin(wanted.pin, record.digests),
+    sourceName: record.sourceName,
+    digests: record.digests,
+  };
 }
 
 function closed(cause: unknown): FetchError {

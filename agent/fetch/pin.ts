@@ -1,16 +1,5 @@
 import type { Sha256 } from '../../cache/types.ts';
-import type { MatchedPin } from './types.ts';
-
-/** Every digest by which a module may be pinned. Absent ones do not apply to its source. */
-export interface ModuleDigests {
-  /** Indexes through which the manifest was found. */
-  readonly index: readonly Sha256[];
-  readonly manifest?: Sha256 | undefined;
-  readonly layer?: Sha256 | undefined;
-  /** The file as it was served over HTTP, when the module was unpacked from it. */
-  readonly archive?: Sha256 | undefined;
-  readonly module?: Sha256 | undefined;
-}
+import type { MatchedPin, ModuleDigests } from './types.ts';
 
 /** The first rung, outermost first, whose digest is `pin`. Pure. */
 export function matchPin(pin: Sha256, digests: ModuleDigests): MatchedPin | undefined {

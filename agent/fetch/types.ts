@@ -24,6 +24,34 @@ export interface ModuleRequest {
 /** What the bytes' own digest was compared with; the first rung that matched. */
 export type MatchedPin = 'index' | 'manifest' | 'layer' | 'archive' | 'module';
 
+/** Every digest of a module's chain. Absent ones do not apply to its source. */
+export interface ModuleDigests {
+  /** Indexes through which the manifest was found, outermost first. */
+  readonly index: readonly Sha256[];
+  readonly manifest?: Sha256 | undefined;
+  readonly layer?: Sha256 | undefined;
+  /** The file as it was served over HTTP, when the module was unpacked from it. */
+  readonly archive?: Sha256 | undefined;
+  readonly module?: Sha256 | undefined;
+}
+
+/** One thing that was looked at on the way to a module, and why the others beside it were not taken. For people. */
+export interface TraceStep {
+  /** What was taken: `index`, `manifest`, `layer`, `file`. */
+  readonly kind: 'index' | 'manifest' | 'layer' | 'file';
+  /** Digest with media type, or the name of the file in its archive. Safe to print. */
+  readonly taken: string;
+  readonly reason: string;
+  readonly refused: readonly { readonly candidate: string; readonly reason: string }[];
+}
+
+/** How a module was found; only of a fetch that asked somebody. Holds no secret. */
+export interface FetchTrace {
+  /** Places that were asked before and did not have it. */
+  readonly tried: readonly { readonly name: string; readonly reason: string }[];
+  readonly steps: readonly TraceStep[];
+}
+
 /** A verified module on disk. */
 export interface FetchedModule {
   /** Absolute path of the file that Envoy is given. */
@@ -34,8 +62,18 @@ export interface FetchedModule {
   readonly checksum: Sha256;
   readonly sizeBytes: number;
   /** Where the bytes came from for this request. */
-  readonly source: 'cache' | 'http' | 'oci';
+  readonly source: 'cache' | 'http' | 'oci' | 'layout';
   readonly matchedPin: MatchedPin | undefined;
+  /** Which place the bytes came from when they were downloaded: `layout <folder>`, `mirror <URL>`, `origin <host>`. */
+  readonly sourceName?: string | undefined;
+  /** Of the whole chain, as far as it is known. */
+  readonly digests?: ModuleDigests;
+  /** How it was found; absent when it came from the cache without asking anybody. */
+  readonly trace?: FetchTrace | undefined;
+  /** True: it is from the cache because nobody answered, and may be out of date. */
+  readonly isStale?: boolean;
+  /** After how long the same request should be made again to see whether the tag names another image. */
+  readonly recheckAfterMs?: number | undefined;
 }
 
 export type FetchErrorCode =

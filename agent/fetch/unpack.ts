@@ -1,16 +1,14 @@
-import { createGunzip } from 'node:zlib';
-import { extract, type Header } from 'tar-stream';
-import { describeError } from '../log.ts';
 import { type ByteStream, PeekableStream } from './byte-stream.ts';
-import { noteDroppedChunk } from './chunk-garbage.ts';
 import { contentFormat, formatHeadBytes } from './content-format.ts';
+import { gunzip, unzstd } from './decompress.ts';
+import { quoted, readTar, type TarEntry } from './tar-reader.ts';
 import { FetchError } from './types.ts';
 
 /** Which file of a tar archive is the module. */
 export type TarRule =
-  /** The first regular file, whatever its name: HTTP. */
-  | 'first-file'
-  /** The first regular file with the base name `plugin.wasm`, in any folder: image layers. */
+  /** The only file whose bytes say that it is a module or an archive of one, whatever its name: HTTP. */
+  | 'module-bytes'
+  /** The only regular file with the base name `plugin.wasm`, in any folder: image layers. */
   | 'plugin-wasm';
 
 export interface UnpackOptions {
@@ -22,21 +20,27 @@ export interface UnpackOptions {
 }
 
 /** Containers that were opened, outermost first; empty for plain Wasm. */
-export type UnpackSteps = readonly ('gzip' | 'tar')[];
+export type UnpackSteps = readonly ('gzip' | 'zstd' | 'tar')[];
+
+/** How a module was found in what was served. */
+export interface Unpacked {
+  readonly steps: UnpackSteps;
+  /** Name of the file in the tar archive, as written there; undefined when there was none. */
+  readonly fileName: string | undefined;
+}
 
 /** A module in a tar file in gzip is as deep as anybody packs; more is a file made to cost time. */
 const maxDepth = 2;
 /** Base name of the module in an image layer (solo-io/wasm `spec/spec-compat.md`). */
 const pluginFileName = 'plugin.wasm';
-const gunzipChunkBytes = 64 * 1024;
 
 /**
- * Finds the Wasm module in a stream that is Wasm, gzip, tar, or one in the other, and writes it out as it comes.
- * Only magic bytes count, not names or media types. Gzip data is read to its end, so its checksum is verified.
- * On success the source is at its end; after a failure, who needs its digest drains it.
- * Throws FetchError `not_wasm`, `bad_archive`, `too_large`, and what source and `write` throw.
+ * Finds the Wasm module in a stream that is Wasm, gzip, zstd, tar, or one in the other, and writes it out as it comes.
+ * Only magic bytes count, not names or media types. Everything is read to its end: checksums are verified, and a
+ * second candidate in an archive is seen. On success the source is at its end; after a failure, who needs its digest
+ * drains it. Throws FetchError `not_wasm`, `bad_archive`, `too_large`, and what source and `write` throw.
  */
-export async function unpackModule(source: PeekableStream, options: UnpackOptions): Promise<UnpackSteps> {
+export async function unpackModule(source: PeekableStream, options: UnpackOptions): Promise<Unpacked> {
   return unpackLevel(source, options, []);
 }
 
@@ -44,14 +48,15 @@ async function unpackLevel(
   source: PeekableStream,
   options: UnpackOptions,
   steps: UnpackSteps,
-): Promise<UnpackSteps> {
+): Promise<Unpacked> {
   const format = contentFormat(await source.head(formatHeadBytes));
   const where = steps.length === 0 ? 'it' : `the content of its ${steps.join(' in ')}`;
   switch (format.kind) {
     case 'wasm':
       for await (const chunk of source.rest) await options.write(chunk);
-      return steps;
+      return { steps, fileName: undefined };
     case 'gzip':
+    case 'zstd':
     case 'tar': {
       if (steps.length >= maxDepth) {
         const found = [...steps, format.kind].join(' > ');
@@ -60,11 +65,14 @@ async function unpackLevel(
           `archives nested deeper than ${maxDepth} are not unpacked (found ${found})`,
         );
       }
-      const content = format.kind === 'gzip' ? gunzip(source.rest, options) : tarFile(source.rest, options);
-      const level = new PeekableStream(content);
+      const opened = [...steps, format.kind];
+      if (format.kind === 'tar') return unpackTar(source.rest, options, opened);
+      const open = format.kind === 'gzip' ? gunzip : unzstd;
+      const level = new PeekableStream(open(source.rest, options));
       try {
-        const unpacked = await unpackLevel(level, options, [...steps, format.kind]);
-        // What follows still counts: for the size cap and for the checksum of a gzip around it.
+        const unpacked = await unpackLevel(level, options, opened);
+        // What follows still counts: for the size cap and for the checksum around it.
+        await level.drain();
         await source.drain();
         return unpacked;
       } finally {
@@ -72,7 +80,6 @@ async function unpackLevel(
       }
     }
     case 'not-module':
-      throw new FetchError('not_wasm', `${where} is ${format.description}`);
     case 'unknown':
       throw new FetchError('not_wasm', `${where} is ${format.description}`);
     default:
@@ -80,118 +87,81 @@ async function unpackLevel(
   }
 }
 
-/** Decompresses gzip, concatenated members included. */
-async function* gunzip(source: ByteStream, options: UnpackOptions): AsyncGenerator<Uint8Array> {
-  const stream = createGunzip({ chunkSize: gunzipChunkBytes });
-  const feed = new Feed(source, stream);
-  let sizeBytes = 0;
-  try {
-    for await (const chunk of stream as AsyncIterable<Uint8Array>) {
-      sizeBytes += chunk.byteLength;
-      if (sizeBytes > options.maxSizeBytes) {
-        throw tooLarge(`its gzip content is larger than ${options.maxSizeBytes} bytes`);
-      }
-      yield chunk;
-      noteDroppedChunk(chunk.byteLength);
-    }
-  } catch (error) {
-    throw feed.explain(error, 'gzip data cannot be unpacked');
-  } finally {
-    stream.destroy();
-    await feed.settled;
-  }
-}
-
-/** The content of the one file of a tar archive that is the module. */
-async function* tarFile(source: ByteStream, options: UnpackOptions): AsyncGenerator<Uint8Array> {
-  const archive = extract();
-  const feed = new Feed(source, archive);
+/** Writes out the one file of a tar archive that is the module. */
+async function unpackTar(source: ByteStream, options: UnpackOptions, steps: UnpackSteps): Promise<Unpacked> {
   const seen: string[] = [];
-  try {
-    for await (const entry of archive) {
-      const { header } = entry;
-      if (!isModuleFile(header, options.tarRule)) {
-        if (seen.length < maxNamedEntries) seen.push(header.name);
-        entry.resume();
-        continue;
-      }
-      const declaredBytes = header.size ?? 0;
-      if (declaredBytes > options.maxSizeBytes) {
-        throw tooLarge(`its tar entry declares ${declaredBytes} bytes, more than ${options.maxSizeBytes}`);
-      }
-      yield* entry as AsyncIterable<Uint8Array>;
-      return;
+  let found: Unpacked | undefined;
+  for await (const entry of readTar(source)) {
+    const content = new PeekableStream(entry.content);
+    if (!(await isCandidate(entry, content, options.tarRule))) {
+      if (seen.length < maxNamedEntries) seen.push(entry.name);
+      continue;
     }
-    throw new FetchError('bad_archive', `${missingFile(options.tarRule)} (seen: ${describeNames(seen)})`);
-  } catch (error) {
-    throw feed.explain(error, 'tar data cannot be unpacked');
-  } finally {
-    archive.destroy();
-    await feed.settled;
+    refuseHostile(entry);
+    if (found !== undefined) {
+      throw new FetchError(
+        'bad_archive',
+        `the tar archive holds two candidates, ${quoted(found.fileName ?? '')} and ${quoted(entry.name)}; pack one module`,
+      );
+    }
+    if (entry.sizeBytes > options.maxSizeBytes) {
+      throw tooLarge(`its tar entry declares ${entry.sizeBytes} bytes, more than ${options.maxSizeBytes}`);
+    }
+    const { steps: inner } = await unpackLevel(content, options, steps);
+    found = { steps: inner, fileName: entry.name };
+  }
+  if (found !== undefined) return found;
+  const names = seen.length === 0 ? 'nothing' : seen.map(quoted).join(', ');
+  throw new FetchError('bad_archive', `${missingFile(options.tarRule)} (seen: ${names})`);
+}
+
+async function isCandidate(entry: TarEntry, content: PeekableStream, rule: TarRule): Promise<boolean> {
+  if (entry.kind === 'folder') return false;
+  const isNamedSo = entry.name.split('/').at(-1) === pluginFileName;
+  switch (rule) {
+    case 'plugin-wasm':
+      return isNamedSo;
+    case 'module-bytes': {
+      // A link or a sparse file shows no bytes: its name must do.
+      if (entry.kind !== 'file') return isNamedSo;
+      const { kind } = contentFormat(await content.head(formatHeadBytes));
+      return kind !== 'unknown';
+    }
+    default:
+      return rule satisfies never;
   }
 }
 
-function isModuleFile(header: Header, rule: TarRule): boolean {
-  if (header.type !== 'file' && header.type !== 'contiguous-file') return false;
-  return rule === 'first-file' || header.name.split('/').at(-1) === pluginFileName;
+/** Refuses a candidate that is no plain file at a plain place. */
+function refuseHostile(entry: TarEntry): void {
+  const name = quoted(entry.name);
+  if (entry.kind !== 'file') {
+    throw new FetchError(
+      'bad_archive',
+      `the tar entry ${name} is a ${entry.kind}; pack the module as a regular file`,
+    );
+  }
+  if (entry.name.split('/').includes('..')) {
+    throw new FetchError(
+      'bad_archive',
+      `the tar entry ${name} leads out of its folder with ".."; pack the module under a plain name`,
+    );
+  }
 }
 
 function missingFile(rule: TarRule): string {
-  return rule === 'first-file'
-    ? 'the tar archive holds no regular file; put the module into it'
-    : `${pluginFileName} not found in the archive; the image must hold a regular file of that name`;
+  switch (rule) {
+    case 'module-bytes':
+      return 'the tar archive holds no regular file that is a Wasm module; put the module into it';
+    case 'plugin-wasm':
+      return `${pluginFileName} not found in the archive; the image must hold a regular file of that name`;
+    default:
+      return rule satisfies never;
+  }
 }
 
 /** Names in an error are for a human: a few, short, and safe to print. */
 const maxNamedEntries = 5;
-const maxNameLength = 80;
-
-function describeNames(names: readonly string[]): string {
-  if (names.length === 0) return 'nothing';
-  return names.map((name) => JSON.stringify(name.slice(0, maxNameLength))).join(', ');
-}
-
-/** Pushes a stream into a writable one with back-pressure, until either ends. A failure of the source destroys it. */
-class Feed {
-  /** Resolves, never rejects, when nothing is written any more. */
-  readonly settled: Promise<void>;
-  /** What the source threw. */
-  failure: unknown;
-
-  constructor(source: ByteStream, target: NodeJS.WritableStream & { destroy(error?: Error): unknown }) {
-    let isClosed = false;
-    let goOn: (() => void) | undefined;
-    target.on('error', () => undefined);
-    target.on('drain', () => goOn?.());
-    target.on('close', () => {
-      isClosed = true;
-      goOn?.();
-    });
-    const write = async (): Promise<void> => {
-      for await (const chunk of source) {
-        if (isClosed) return;
-        if (target.write(chunk)) continue;
-        await new Promise<void>((resolve) => {
-          goOn = resolve;
-          if (isClosed) resolve();
-        });
-        if (isClosed) return;
-      }
-      target.end();
-    };
-    this.settled = write().catch((error: unknown) => {
-      this.failure = error;
-      target.destroy(error instanceof Error ? error : new Error(String(error)));
-    });
-  }
-
-  /** The error to throw for one that the target raised: the source's own, or a fault of the archive. */
-  explain(error: unknown, what: string): unknown {
-    if (this.failure !== undefined) return this.failure;
-    if (error instanceof FetchError) return error;
-    return new FetchError('bad_archive', `${what}: ${describeError(error)}`, { cause: error });
-  }
-}
 
 function tooLarge(reason: string): FetchError {
   return new FetchError(

@@ -5,9 +5,11 @@ import {
   credentialFingerprint,
   type ResolvedCredential,
 } from './credentials.ts';
-import { parseModuleUrl } from './module-url.ts';
+import type { FetchSettings, MirrorPlace, ModuleTerms } from './fetch-settings.ts';
+import { displayUrl, hostTextOf, parseModuleUrl } from './module-url.ts';
 import { type OciReference, repositoryName } from './oci/reference.ts';
 import { isSha256 } from './pin.ts';
+import type { Rung } from './source-ladder.ts';
 import { FetchError, type ModuleRequest } from './types.ts';
 
 /** Where the bytes of a wanted module are. */
@@ -21,53 +23,85 @@ export interface WantedModule {
   /** For messages and logs. */
   readonly display: string;
   readonly origin: ModuleOrigin;
+  /** Where it is looked for, in order; the last is the origin. */
+  readonly rungs: readonly Rung[];
+  readonly terms: ModuleTerms;
   /** What modules of the same place share in the cache: the repository, or the whole URL. May hold secrets. */
   readonly name: string;
   /** The config's sha256, else the digest in the reference. */
   readonly pin: Sha256 | undefined;
   /** False: what the URL meant last time is good enough, whatever the config's version. */
   readonly isVersionHeeded: boolean;
-  /** Fingerprint of the credential. */
+  /** Fingerprint of the credentials that may be used. */
   readonly reader: string;
+}
+
+export interface WantOptions {
+  readonly credentials: CredentialResolver;
+  readonly fingerprintKey: () => Uint8Array;
+  readonly settings: FetchSettings;
 }
 
 /**
  * Decides what a request wants. Throws FetchError `bad_url`, `unsupported_scheme`, `bad_checksum`, `bad_pull_secret`;
  * the result, where there is one, is what the stock agent counts.
  */
-export async function wantModule(
-  request: ModuleRequest,
-  options: { readonly credentials: CredentialResolver; readonly fingerprintKey: () => Uint8Array },
-): Promise<WantedModule> {
+export async function wantModule(request: ModuleRequest, options: WantOptions): Promise<WantedModule> {
   const url = parseModuleUrl(request.url);
   const { display } = url;
   // An empty field is how protobuf writes "none".
   const sha256 = request.sha256 === '' ? undefined : request.sha256;
   if (sha256 !== undefined && !isSha256(sha256)) throw badChecksum(sha256);
+  const terms = options.settings.module(request.url);
+  const pullPolicy = terms.pullPolicy ?? request.pullPolicy;
+  const mirrors = await Promise.all(
+    terms.mirrors.map(async (mirror) => mirrorRung(mirror, request, options)),
+  );
+  const layouts = terms.layouts.map(
+    (layout): Rung => ({
+      kind: 'layout',
+      name: `layout ${layout.path}`,
+      layout,
+      timeoutMs: layout.timeoutMs,
+    }),
+  );
+  const ladder = (origin: ModuleOrigin, host: string): readonly Rung[] => [
+    ...layouts,
+    ...mirrors,
+    { kind: 'origin', name: `origin ${host}`, origin, timeoutMs: terms.originTimeoutMs },
+  ];
   switch (url.kind) {
-    case 'http':
+    case 'http': {
+      const origin: ModuleOrigin = { kind: 'http', url: url.url };
       return {
         request,
         display,
-        origin: { kind: 'http', url: url.url },
+        origin,
+        rungs: ladder(origin, hostTextOf(url.url)),
+        terms,
         name: url.url,
         pin: sha256,
-        isVersionHeeded: request.pullPolicy === 'always',
+        isVersionHeeded: pullPolicy === 'always',
         reader: anonymousReader,
       };
+    }
     case 'oci': {
       const { reference } = url;
       const { registry, repository } = reference;
       const { pullSecret } = request;
       const credential = await options.credentials.resolve({ registry, repository, pullSecret });
+      const origin: ModuleOrigin = { kind: 'oci', reference, credential };
+      const rungs = ladder(origin, registry);
       return {
         request,
         display,
-        origin: { kind: 'oci', reference, credential },
+        origin,
+        rungs,
+        terms,
         name: repositoryName(reference),
         pin: sha256 ?? reference.digest,
-        isVersionHeeded: isVersionHeeded(request, reference),
-        reader: credentialFingerprint(options.fingerprintKey(), registry, credential.credential),
+        isVersionHeeded: isVersionHeeded({ pullPolicy }, reference),
+        reader: readerOf(rungs, options.fingerprintKey),
       };
     }
     default:
@@ -93,6 +127,36 @@ export function isVersionHeeded(
     default:
       return request.pullPolicy satisfies never;
   }
+}
+
+async function mirrorRung(mirror: MirrorPlace, request: ModuleRequest, options: WantOptions): Promise<Rung> {
+  const { timeoutMs, namespace } = mirror;
+  const name = `mirror ${displayUrl(mirror.url)}`;
+  try {
+    const url = parseModuleUrl(mirror.url);
+    if (url.kind === 'http') return { kind: 'mirror', name, origin: url, namespace, timeoutMs };
+    const { reference } = url;
+    const { registry, repository } = reference;
+    const { pullSecret } = request;
+    const credential = await options.credentials.resolveMirror({ registry, repository, pullSecret });
+    return { kind: 'mirror', name, origin: { kind: 'oci', reference, credential }, namespace, timeoutMs };
+  } catch (error) {
+    // A pull secret that cannot be read is told by the origin.
+    if (error instanceof FetchError) return { kind: 'unusable', name, error };
+    throw error;
+  }
+}
+
+/** A name for all credentials that may be used on the way: who has the same ones may share what was read. */
+function readerOf(rungs: readonly Rung[], fingerprintKey: () => Uint8Array): string {
+  const readers = rungs.flatMap((rung) => {
+    if ((rung.kind !== 'mirror' && rung.kind !== 'origin') || rung.origin.kind !== 'oci') return [];
+    const { reference, credential } = rung.origin;
+    if (credential.credential.kind === 'anonymous') return [];
+    return [credentialFingerprint(fingerprintKey(), reference.registry, credential.credential)];
+  });
+  const named = [...new Set(readers)];
+  return named.length === 0 ? anonymousReader : named.join('+');
 }
 
 function badChecksum(sha256: string): FetchError {

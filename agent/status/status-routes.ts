@@ -1,5 +1,6 @@
 import { describeError, type Logger } from '../log.ts';
 import { formatDebugPage } from './debug-page.ts';
+import { choosePage } from './page-choice.ts';
 import type { Readiness } from './readiness.ts';
 import type { Exchange, Route } from './route.ts';
 import type { StatsMerge } from './stats-merge.ts';
@@ -10,7 +11,7 @@ export interface StatusRouteOptions {
   readonly stats: StatsMerge;
   /** `METRICS_LOCALHOST_ACCESS_ONLY`. */
   readonly isMetricsLocalOnly: boolean;
-  /** What `/debug/wasm` shows: JSON values, Maps and Sets, without secrets. */
+  /** What `/debug/wasm` shows: JSON values, Maps and Sets, without secrets; as HTML what `wasm-report.ts` reads. */
   readonly debugPage: () => unknown;
   /** What `/debug/ndsz` shows: the DNS table as JSON values; undefined while there is none. */
   readonly nameTable: () => unknown;
@@ -48,7 +49,7 @@ export function statusRoutes(options: StatusRouteOptions): readonly Route[] {
       path: '/debug/wasm',
       localOnly: true,
       method: undefined,
-      handle: (exchange) => answerJson(exchange, options.debugPage, log),
+      handle: (exchange) => answerDebugPage(exchange, options.debugPage, log),
     },
     {
       path: '/debug/ndsz',
@@ -85,6 +86,26 @@ export function statusRoutes(options: StatusRouteOptions): readonly Route[] {
       },
     },
   ];
+}
+
+/** JSON, or the same as a page for people. It changes all the time: nobody is to keep it. */
+async function answerDebugPage(exchange: Exchange, provide: () => unknown, log: Logger): Promise<void> {
+  const { request, rawQuery, answer } = exchange;
+  answer.setHeader('Cache-Control', 'no-store');
+  const choice = choosePage(rawQuery, request.headers.accept);
+  switch (choice) {
+    case 'json':
+      return answerJson(exchange, provide, log);
+    case 'html': {
+      // Loaded for the first reader: most pods have none.
+      const { answerWasmPage } = await import('./wasm-page-answer.ts');
+      return answerWasmPage(exchange, provide, log);
+    }
+    case 'bad':
+      return answer.endWithText(400, 'format is json or html\n');
+    default:
+      return choice satisfies never;
+  }
 }
 
 /** 404 `{}` when there is nothing to show, 500 with the reason when it cannot be shown; JSON always. */

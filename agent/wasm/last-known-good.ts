@@ -53,6 +53,11 @@ export class LastKnownGood {
     return { bytes: Buffer.from(kept.config, 'base64'), moduleDigest: kept.moduleDigest };
   }
 
+  /** When Envoy accepted what is kept, in epoch ms; undefined when nothing is. */
+  keptAtMs(name: string): number | undefined {
+    return this.#index.get(name)?.keptAtMs;
+  }
+
   remember(name: string, bytes: Uint8Array, moduleDigest: Sha256): void {
     const config = Buffer.from(bytes).toString('base64');
     this.#index.set(name, { config, moduleDigest, keptAtMs: this.#now() });

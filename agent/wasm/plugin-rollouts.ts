@@ -1,9 +1,13 @@
 import type { BlobStore } from '../../cache/types.ts';
+import type { FetchOrigin, PluginFacts } from '../../metrics/plugin-metrics.ts';
 import type { WasmMetrics } from '../../metrics/wasm-metrics.ts';
 import { FetchError, type FetchErrorCode, type ModuleSource } from '../fetch/types.ts';
 import { describeError, type Logger } from '../log.ts';
 import type { ExtensionPlan } from './extension-plan.ts';
+import type { FallbackAction } from './fallback-filter.ts';
 import type { LastKnownGood } from './last-known-good.ts';
+import { addToHistory, noteOf } from './plugin-history.ts';
+import { shortPluginName } from './plugin-name.ts';
 import {
   describePlugin,
   emptyRecord,
@@ -25,6 +29,7 @@ import {
   type StandIn,
   transition,
 } from './rollout.ts';
+import { shortText } from './short-text.ts';
 
 /** The stream that offers go to and verdicts come from: one at a time, as Envoy has one. */
 export interface RolloutStream {
@@ -79,6 +84,8 @@ export class PluginRollouts {
   readonly #plugins = new Map<string, Plugin>();
   readonly #running = new Set<Promise<void>>();
   readonly #rejected: RejectedConfigs;
+  /** What each stand-in filter does: the one in force may be that of an earlier config. */
+  readonly #fallbackActions = new WeakMap<PreparedConfig, FallbackAction>();
   #stream: RolloutStream | undefined;
   #pushCounter = 0;
   #offerCounter = 0;
@@ -90,6 +97,7 @@ export class PluginRollouts {
     this.#random = options.random ?? Math.random;
     this.#rejected = new RejectedConfigs({ now: this.#now });
     this.#pinKept();
+    options.metrics.plugins.watchPlugins(() => this.#facts());
   }
 
   /** A new stream takes the place of the one before. */
@@ -156,12 +164,34 @@ export class PluginRollouts {
   rejected(name: string, offer: number, reason: string): void {
     this.#options.log.warn('Envoy rejected an extension config', { name, reason });
     const rejected = this.#plugins.get(name)?.state.inFlight.find(({ number }) => number === offer);
-    if (rejected !== undefined) this.#rejected.add(rejected.config.bytes, reason);
+    if (rejected !== undefined) {
+      this.#rejected.add(rejected.config.bytes, reason);
+      this.#options.metrics.plugins.envoyRejected();
+    }
     this.#apply(name, { kind: 'rejected', offer, reason });
   }
 
   snapshot(): readonly PluginStatus[] {
-    return [...this.#plugins].map(([name, plugin]) => describePlugin(name, plugin.state, plugin.record));
+    return [...this.#plugins].map(([name, { state, record }]) =>
+      describePlugin(name, state, record, {
+        runningFallbackAction: this.#fallbackActionOf(state.acknowledged),
+        lastKnownGoodAtMs: this.#options.lastKnownGood.keptAtMs(name),
+      }),
+    );
+  }
+
+  /** For the metrics; asked at each scrape. */
+  #facts(): readonly PluginFacts[] {
+    return [...this.#plugins].map(([name, { state }]) => {
+      const keptAtMs = this.#options.lastKnownGood.keptAtMs(name);
+      return {
+        plugin: shortPluginName(name),
+        state: state.progress.kind,
+        fallbackAction: this.#fallbackActionOf(state.acknowledged),
+        lastKnownGoodAgeSeconds:
+          keptAtMs === undefined ? undefined : Math.max(0, (this.#now() - keptAtMs) / 1_000),
+      };
+    });
   }
 
   /** Ends fetches and retries; resolves when none is left. */
@@ -196,12 +226,21 @@ export class PluginRollouts {
     this.#plugins.set(name, plugin);
     plugin.plan = plan;
     plugin.envelope = envelope;
-    plugin.record = { ...plugin.record, pushedAtMs: this.#now(), version: envelope.version };
+    plugin.record = {
+      ...plugin.record,
+      plan: plan.kind,
+      pushedAtMs: this.#now(),
+      version: envelope.version,
+      url: undefined,
+      module: undefined,
+      signature: undefined,
+      fetchDurationMs: undefined,
+      fallbackAction: undefined,
+    };
     switch (plan.kind) {
       case 'as-is':
       case 'stripped': {
         this.#options.metrics.conversion('no_remote_load');
-        plugin.record = { ...plugin.record, url: undefined, module: undefined, fallbackAction: undefined };
         const refusal = this.#rejected.reason(plan.bytes);
         if (refusal === undefined) {
           const config = { envelope, moduleDigest: undefined, bytes: plan.bytes };
@@ -216,13 +255,9 @@ export class PluginRollouts {
         this.#options.metrics.conversion(plan.result);
         this.#noteFailure(plugin, plan.reason);
         this.#options.log.error('extension config cannot be used', { name, reason: plan.reason });
-        plugin.record = {
-          ...plugin.record,
-          url: undefined,
-          module: undefined,
-          fallbackAction: plan.fallbackAction,
-        };
-        const standIns = plan.fallback === undefined ? [] : [fallbackOf(plan.fallback, envelope)];
+        plugin.record = { ...plugin.record, fallbackAction: plan.fallbackAction };
+        const standIns =
+          plan.fallback === undefined ? [] : [this.#standIn(plan.fallback, plan.fallbackAction, envelope)];
         this.#apply(name, { kind: 'pushed-refused', push, reason: plan.reason, standIns });
         return Promise.resolve();
       }
@@ -232,7 +267,7 @@ export class PluginRollouts {
           url: presentUrl(plan.request.url),
           fallbackAction: plan.fallbackAction,
         };
-        const standIns = [fallbackOf(plan.fallback, envelope)];
+        const standIns = [this.#standIn(plan.fallback, plan.fallbackAction, envelope)];
         return new Promise((resolve) => {
           this.#apply(name, { kind: 'pushed-remote', push, standIns }, resolve);
         });
@@ -246,15 +281,30 @@ export class PluginRollouts {
     const plugin = this.#plugins.get(name);
     if (plugin === undefined) return onPrepared();
     const { state, effects } = transition(plugin.state, event, () => ++this.#offerCounter);
-    if (state.progress.kind === 'active' && plugin.state.progress.kind !== 'active') {
-      plugin.record = { ...plugin.record, activeAtMs: this.#now() };
+    if (state.progress.kind !== plugin.state.progress.kind) {
+      const nowMs = this.#now();
+      const activeAtMs = state.progress.kind === 'active' ? nowMs : plugin.record.activeAtMs;
+      plugin.record = { ...plugin.record, stateSinceMs: nowMs, activeAtMs };
     }
     if (event.kind === 'rejected') this.#noteFailure(plugin, event.reason);
+    this.#remember(plugin, event, state);
     plugin.state = state;
     this.#pin(name, state);
     for (const effect of effects) this.#run(name, plugin, effect, onPrepared);
     // Who waits must not wait for ever.
     if (!effects.some((effect) => effect.kind === 'prepare')) onPrepared();
+  }
+
+  /** Before the effects: what they bring about comes after it. */
+  #remember(plugin: Plugin, event: RolloutEvent, next: RolloutState): void {
+    const { record, state } = plugin;
+    if (event.kind === 'retry-due' && next !== state) this.#options.metrics.plugins.retried();
+    const note = noteOf(event, state, next, {
+      ...record,
+      fallbackActionOf: (offer) => this.#fallbackActionOf(offer),
+    });
+    if (note === undefined) return;
+    plugin.record = { ...record, history: addToHistory(record.history, note, this.#now()) };
   }
 
   #pin(name: string, state: RolloutState): void {
@@ -300,6 +350,8 @@ export class PluginRollouts {
     const kept = this.#findKept(name, plugin, envelope);
     try {
       const module = await this.#options.source.fetch(plan.request, { signal: controller.signal });
+      const fetchDurationMs = Math.max(0, this.#now() - startedAtMs);
+      this.#options.metrics.plugins.fetchEnded(module.source, fetchDurationMs / 1_000);
       await this.#addKept(name, push, kept);
       if (controller.signal.aborted || this.#isClosed) return;
       const bytes = plan.rewrite(module.path);
@@ -307,7 +359,7 @@ export class PluginRollouts {
       plugin.record = {
         ...plugin.record,
         module,
-        fetchDurationMs: this.#now() - startedAtMs,
+        fetchDurationMs,
         lastError: undefined,
         lastErrorAtMs: undefined,
         nextRetryAtMs: undefined,
@@ -324,9 +376,10 @@ export class PluginRollouts {
         this.#apply(name, { kind: 'preparation-failed', push, reason: refusal, isRetryable: false });
       }
     } catch (error) {
+      const seconds = Math.max(0, this.#now() - startedAtMs) / 1_000;
       await this.#addKept(name, push, kept);
       if (!controller.signal.aborted && !this.#isClosed)
-        this.#fail(name, plugin, push, plan.request.url, error);
+        this.#fail(name, plugin, push, { url: plan.request.url, seconds }, error);
     } finally {
       plugin.preparations.delete(push);
     }
@@ -369,11 +422,21 @@ export class PluginRollouts {
     this.#options.store.setReferences('last-known-good', this.#options.lastKnownGood.digests());
   }
 
-  #fail(name: string, plugin: Plugin, push: number, url: string, error: unknown): void {
-    const reason = describeError(error);
+  #fail(
+    name: string,
+    plugin: Plugin,
+    push: number,
+    { url, seconds }: { readonly url: string; readonly seconds: number },
+    error: unknown,
+  ): void {
+    // A FetchError tells all of its causes itself.
+    const reason = shortText(error instanceof FetchError ? error.message : describeError(error));
     const code = error instanceof FetchError ? error.code : 'store';
     plugin.failure = { code, retryAfterMs: error instanceof FetchError ? error.retryAfterMs : undefined };
-    this.#options.metrics.conversion('fetch_failure');
+    const { metrics } = this.#options;
+    metrics.conversion('fetch_failure');
+    metrics.plugins.fetchFailed(originOf(url), seconds, code);
+    if (verificationCodes.has(code)) metrics.plugins.refused(code);
     this.#noteFailure(plugin, reason);
     this.#options.log.error('Wasm module cannot be had', { name, url: presentUrl(url), code, reason });
     this.#apply(name, { kind: 'preparation-failed', push, reason, isRetryable: isRetryable(code) });
@@ -392,6 +455,17 @@ export class PluginRollouts {
     });
   }
 
+  #standIn(bytes: Uint8Array, action: FallbackAction | undefined, envelope: ConfigEnvelope): StandIn {
+    const config: PreparedConfig = { bytes, envelope, moduleDigest: undefined };
+    if (action !== undefined) this.#fallbackActions.set(config, action);
+    return { content: 'fallback', config };
+  }
+
+  /** Undefined for an offer that is no stand-in filter. */
+  #fallbackActionOf(offer: Offer | undefined): FallbackAction | undefined {
+    return offer === undefined ? undefined : this.#fallbackActions.get(offer.config);
+  }
+
   #noteFailure(plugin: Plugin, reason: string): void {
     plugin.record = { ...plugin.record, lastError: reason, lastErrorAtMs: this.#now() };
   }
@@ -408,8 +482,14 @@ export class PluginRollouts {
   }
 }
 
-function fallbackOf(bytes: Uint8Array, envelope: ConfigEnvelope): StandIn {
-  return { content: 'fallback', config: { bytes, envelope, moduleDigest: undefined } };
+/** The module came, but it is not what was asked for. */
+const verificationCodes: ReadonlySet<FetchErrorCode> = new Set(['digest_mismatch', 'checksum_mismatched']);
+
+/** Where a URL leads; `none` for one that leads nowhere. */
+function originOf(url: string): FetchOrigin {
+  const scheme = /^[a-z]+(?=:)/i.exec(url)?.[0].toLowerCase();
+  if (scheme === 'oci') return 'oci';
+  return scheme === 'http' || scheme === 'https' ? 'http' : 'none';
 }
 
 function referenceOwner(name: string): string {

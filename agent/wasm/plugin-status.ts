@@ -1,24 +1,65 @@
-import type { FetchedModule } from '../fetch/types.ts';
-import type { OfferContent, Progress, RolloutState } from './rollout.ts';
+import type { FetchedModule, ModuleDigests } from '../fetch/types.ts';
+import type { ExtensionPlan } from './extension-plan.ts';
+import type { FallbackAction } from './fallback-filter.ts';
+import type { HistoryEntry, HistoryEvent } from './plugin-history.ts';
+import type { OfferContent, Progress, RetryState, RolloutState } from './rollout.ts';
+import { shortText } from './short-text.ts';
+
+/** One entry of a plugin's history, oldest first. */
+export interface PluginEvent {
+  /** ISO 8601. */
+  readonly at: string;
+  /** The last of several in a row, ISO 8601; undefined when there was one. */
+  readonly lastAt: string | undefined;
+  readonly count: number;
+  readonly what: HistoryEvent;
+  readonly why: string | undefined;
+}
+
+/** Who signed a module, as far as it is proven. */
+export interface PluginSignature {
+  /** Name of the signer in the policy. */
+  readonly signer: string;
+  /** The key, or the identity of the certificate, in words. */
+  readonly proof: string;
+}
 
 /** One plugin as `/debug/wasm` shows it. Holds no secret: URLs come without user info and query. */
 export interface PluginStatus {
   readonly name: string;
   /** How far the newest config has come. */
   readonly state: Progress['kind'];
+  /** When it came into this state, ISO 8601. */
+  readonly stateSince: string | undefined;
+  /** Whether a failed one is tried again in the background. */
+  readonly retry: RetryState;
   /** What Envoy runs under the name now. */
   readonly inForce: OfferContent | 'none';
   /** What the fallback does, when one is in force. */
-  readonly fallbackAction: 'allow' | 'deny' | undefined;
+  readonly fallbackAction: FallbackAction | undefined;
+  /** SHA-256 of the module file that Envoy runs; undefined when it runs none of ours. */
+  readonly runningDigest: string | undefined;
+  /** What was to be done with the newest config. From here to `signature` all is about the newest config. */
+  readonly plan: ExtensionPlan['kind'] | undefined;
+  /** What its fail strategy puts in its place where nothing better is at hand. */
+  readonly failAction: FallbackAction | undefined;
   readonly url: string | undefined;
   readonly source: FetchedModule['source'] | undefined;
+  /** Which place it was, where it was downloaded. */
+  readonly sourceName: string | undefined;
+  /** It is from the cache because nobody answered, and may be out of date. */
+  readonly isStale: boolean;
   /** SHA-256 of the module file. */
   readonly digest: string | undefined;
   /** The manifest's digest for OCI, the module's for HTTP. */
   readonly checksum: string | undefined;
   readonly matchedPin: FetchedModule['matchedPin'];
+  /** Of the whole chain, as far as it is known. */
+  readonly digests: ModuleDigests | undefined;
   readonly file: string | undefined;
   readonly sizeBytes: number | undefined;
+  /** Undefined: no signature was asked for. */
+  readonly signature: PluginSignature | undefined;
   readonly version: string | undefined;
   readonly lastError: string | undefined;
   readonly failedAttemptCount: number;
@@ -26,61 +67,104 @@ export interface PluginStatus {
   readonly pushedAt: string | undefined;
   readonly activeAt: string | undefined;
   readonly lastErrorAt: string | undefined;
+  /** Undefined while none is planned. */
   readonly nextRetryAt: string | undefined;
+  /** When Envoy accepted the config that is kept on disk; undefined while none is. */
+  readonly lastKnownGoodAt: string | undefined;
   readonly fetchDurationMs: number | undefined;
+  readonly history: readonly PluginEvent[];
 }
 
 /** What is remembered of one plugin for its status, beside the state machine's own. */
 export interface PluginRecord {
+  readonly plan: ExtensionPlan['kind'] | undefined;
   readonly url: string | undefined;
-  readonly fallbackAction: 'allow' | 'deny' | undefined;
+  /** Of the newest config, whether it is in force or not. */
+  readonly fallbackAction: FallbackAction | undefined;
   readonly module: FetchedModule | undefined;
+  readonly signature: PluginSignature | undefined;
   readonly fetchDurationMs: number | undefined;
   readonly version: string | undefined;
   readonly lastError: string | undefined;
+  readonly stateSinceMs: number | undefined;
   readonly pushedAtMs: number | undefined;
   readonly activeAtMs: number | undefined;
   readonly lastErrorAtMs: number | undefined;
   readonly nextRetryAtMs: number | undefined;
+  readonly history: readonly HistoryEntry[];
 }
 
 export const emptyRecord: PluginRecord = {
+  plan: undefined,
   url: undefined,
   fallbackAction: undefined,
   module: undefined,
+  signature: undefined,
   fetchDurationMs: undefined,
   version: undefined,
   lastError: undefined,
+  stateSinceMs: undefined,
   pushedAtMs: undefined,
   activeAtMs: undefined,
   lastErrorAtMs: undefined,
   nextRetryAtMs: undefined,
+  history: [],
 };
 
-/** Joins the two halves. Pure. */
-export function describePlugin(name: string, state: RolloutState, record: PluginRecord): PluginStatus {
+/** What neither half knows by itself. */
+export interface PluginSurroundings {
+  /** What the stand-in does that Envoy runs, which may be that of an earlier config. */
+  readonly runningFallbackAction: FallbackAction | undefined;
+  /** Epoch ms. */
+  readonly lastKnownGoodAtMs: number | undefined;
+}
+
+/** Joins the halves. Pure. */
+export function describePlugin(
+  name: string,
+  state: RolloutState,
+  record: PluginRecord,
+  surroundings: PluginSurroundings,
+): PluginStatus {
   const inForce = state.acknowledged?.content ?? 'none';
+  const retry = state.progress.kind === 'failed' ? state.progress.retry : 'none';
   return {
     name,
     state: state.progress.kind,
+    stateSince: isoTime(record.stateSinceMs),
+    retry,
     inForce,
-    fallbackAction: inForce === 'fallback' ? record.fallbackAction : undefined,
+    fallbackAction: inForce === 'fallback' ? surroundings.runningFallbackAction : undefined,
+    runningDigest: state.acknowledged?.config.moduleDigest,
+    plan: record.plan,
+    failAction: record.fallbackAction,
     url: record.url,
     source: record.module?.source,
+    sourceName: record.module?.sourceName,
+    isStale: record.module?.isStale ?? false,
     digest: record.module?.digest,
     checksum: record.module?.checksum,
     matchedPin: record.module?.matchedPin,
+    digests: record.module?.digests,
     file: record.module?.path,
     sizeBytes: record.module?.sizeBytes,
+    signature: record.signature,
     version: record.version,
     lastError: record.lastError,
     failedAttemptCount: state.progress.kind === 'failed' ? state.progress.attemptCount : 0,
     pushedAt: isoTime(record.pushedAtMs),
     activeAt: isoTime(record.activeAtMs),
     lastErrorAt: isoTime(record.lastErrorAtMs),
-    nextRetryAt: isoTime(record.nextRetryAtMs),
+    nextRetryAt: retry === 'waiting' ? isoTime(record.nextRetryAtMs) : undefined,
+    lastKnownGoodAt: isoTime(surroundings.lastKnownGoodAtMs),
     fetchDurationMs: record.fetchDurationMs,
+    history: record.history.map(describeEntry),
   };
+}
+
+function describeEntry({ what, why, count, firstAtMs, lastAtMs }: HistoryEntry): PluginEvent {
+  const at = new Date(firstAtMs).toISOString();
+  return { at, lastAt: count > 1 ? isoTime(lastAtMs) : undefined, count, what, why };
 }
 
 function isoTime(timeMs: number | undefined): string | undefined {
@@ -90,5 +174,5 @@ function isoTime(timeMs: number | undefined): string | undefined {
 /** A URL as it may be shown: without user info, query and fragment, which may hold credentials. */
 export function presentUrl(url: string): string {
   const match = /^([a-z][a-z0-9+.-]*:\/\/)(?:[^/?#]*@)?([^?#]*)/i.exec(url);
-  return match === null ? '(not a URL)' : `${match[1] ?? ''}${match[2] ?? ''}`;
+  return match === null ? '(not a URL)' : shortText(`${match[1] ?? ''}${match[2] ?? ''}`);
 }

@@ -2,6 +2,7 @@ import { typeUrls } from '../../proto/type-urls.ts';
 import { describeError, type Logger } from '../log.ts';
 import type { PluginRollouts, RolloutStream } from '../wasm/plugin-rollouts.ts';
 import type { Offer } from '../wasm/rollout.ts';
+import { shortText } from '../wasm/short-text.ts';
 import {
   type DownstreamRequest,
   type EcdsDialect,
@@ -213,14 +214,14 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
           this.#repaired(sent.name);
         } else {
           this.#unrepaired.add(sent.name);
-          this.#rollouts.rejected(sent.name, sent.offer, cutFailure(request.failure));
+          this.#rollouts.rejected(sent.name, sent.offer, shortText(request.failure));
         }
         return;
       case 'notice':
         this.#settle(
           sent.key,
           sent.push,
-          request.failure === undefined ? undefined : cutFailure(request.failure),
+          request.failure === undefined ? undefined : shortText(request.failure),
         );
         if (request.failure === undefined) this.#outcomes.delete(sent.key);
         return;
@@ -343,9 +344,4 @@ function joinFailures(failures: readonly string[]): string {
   return text.length <= maxFailureLength
     ? text
     : `${text.slice(0, maxFailureLength)} ... (${failures.length} in all)`;
-}
-
-/** Envoy's words are logged, kept and shown: a peer does not decide how much memory that takes. */
-function cutFailure(text: string): string {
-  return text.length <= maxFailureLength ? text : `${text.slice(0, maxFailureLength)} ...`;
 }

@@ -35,11 +35,6 @@ const shapes = {
     sotw: shapeOf('response', 'response.2=any response.4=type-url any.1=type-url'),
     delta: shapeOf('response', 'response.2=resource resource.2=any response.4=type-url any.1=type-url'),
   },
-  /** Only what the response calls itself. */
-  'response itself': {
-    sotw: shapeOf('response', 'response.4=type-url'),
-    delta: shapeOf('response', 'response.4=type-url'),
-  },
   request: {
     sotw: shapeOf('request', 'request.4=type-url'),
     delta: shapeOf('request', 'request.2=type-url'),
@@ -90,7 +85,7 @@ export class MessageTypeScanner {
   #result: MessageType = needMore;
 
   /** `lengthBytes` is the length of the whole message: what a field claims is checked against it. */
-  constructor(direction: keyof typeof shapes, kind: StreamKind, lengthBytes: number) {
+  constructor(direction: 'request' | 'response', kind: StreamKind, lengthBytes: number) {
     this.#shape = shapes[direction][kind];
     this.#lengthBytes = lengthBytes;
     this.#levels.push({ role: this.#shape.root, end: lengthBytes });

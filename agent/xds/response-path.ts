@@ -28,8 +28,8 @@ type MessageState =
       readonly header: Buffer;
       readonly lengthBytes: number;
     }
-  /** Its bytes go to Envoy as they come, while `own` looks for what the response calls itself. */
-  | { readonly kind: 'passing'; readonly own: MessageTypeScanner; readonly typeUrl: string }
+  /** Its bytes go to Envoy as they come. */
+  | { readonly kind: 'passing' }
   /** It is held whole for the interceptor of its type. */
   | { readonly kind: 'collecting'; readonly held: HeldBytes; readonly interceptor: StreamInterceptor }
   /** It is not for Envoy. */
@@ -92,7 +92,7 @@ export class ResponsePath implements FrameSink {
         this.#decide(message, message.scanner.push(part));
         return;
       case 'passing':
-        this.#pass(message, part);
+        this.#options.writer.relay(part);
         return;
       case 'collecting':
         message.held.push(part);
@@ -155,28 +155,12 @@ export class ResponsePath implements FrameSink {
       }
       this.#message = { kind: 'collecting', held: message.held, interceptor };
     } else if (isForwardedToEnvoy(typeUrl)) {
-      const own = new MessageTypeScanner('response itself', this.#options.kind, message.lengthBytes);
-      const passing = { kind: 'passing', own, typeUrl } as const;
-      this.#message = passing;
+      this.#message = { kind: 'passing' };
       writer.beginMessage(message.header);
-      for (const part of message.held.take()) this.#pass(passing, part);
+      for (const part of message.held.take()) writer.relay(part);
     } else {
       this.#drop(message, typeUrl);
     }
-  }
-
-  /** A response of mixed types is not for Envoy: it may hold what an interceptor would have taken out. */
-  #pass({ own, typeUrl }: Extract<MessageState, { kind: 'passing' }>, part: Buffer): void {
-    if (this.#isStopped) return;
-    const found = own.push(part);
-    if (found.state === 'known' && found.typeUrl !== typeUrl) {
-      this.#fail({
-        code: grpcCode.internal,
-        message: `istiod sent a response of type ${found.typeUrl} with resources of type ${typeUrl}`,
-      });
-      return;
-    }
-    this.#options.writer.relay(part);
   }
 
   #drop(message: Extract<MessageState, { kind: 'classifying' }>, typeUrl: string): void {

@@ -29,9 +29,9 @@ export type ChildDecision =
 export interface LayerChoice {
   readonly descriptor: Descriptor;
   /** Which of the known layouts it is. */
-  readonly layout: 'compat' | 'artifact' | 'sole-archive';
-  /** `raw`: the blob is the module itself, so their digests are one. `archive`: a file `plugin.wasm` in a tar. */
-  readonly content: 'raw' | 'archive';
+  readonly layout: 'compat' | 'artifact' | 'sole-archive' | 'lower-archive' | 'unknown-type';
+  /** What its media type says it holds: `raw` the module, `archive` a file `plugin.wasm` in a tar. Its bytes decide. */
+  readonly content: 'raw' | 'archive' | 'unknown';
   readonly reason: string;
 }
 
@@ -51,6 +51,8 @@ const childTypes: readonly string[] = [ociManifestType, dockerManifestType, ociI
 
 interface ChildRung {
   readonly reason: string;
+  /** The stock agent takes the first of several; for platforms that it does not know, nothing is taken by position. */
+  readonly isFirstTaken: boolean;
   readonly isMatch: (platform: Platform | undefined) => boolean;
 }
 
@@ -61,14 +63,17 @@ interface ChildRung {
 const childRungs: readonly ChildRung[] = [
   {
     reason: 'it is for wasip1/wasm',
+    isFirstTaken: false,
     isMatch: (platform) => platform?.os === 'wasip1' && platform.architecture === 'wasm',
   },
   {
     reason: 'it is for a wasm platform',
+    isFirstTaken: false,
     isMatch: (platform) => platform?.architecture === 'wasm' || platform?.os === 'wasm',
   },
   {
     reason: 'it is for linux/amd64, or has no platform',
+    isFirstTaken: true,
     isMatch: (platform) =>
       platform === undefined || (platform.os === 'linux' && platform.architecture === 'amd64'),
   },
@@ -84,7 +89,16 @@ export function chooseChild(index: IndexManifest): ChildDecision {
   });
   const rung = childRungs.find((each) => usable.some((child) => each.isMatch(child.platform)));
   const sole = usable.length === 1 ? usable[0] : undefined;
-  const descriptor = rung === undefined ? sole : usable.find((child) => rung.isMatch(child.platform));
+  const matches = rung === undefined ? [] : usable.filter((child) => rung.isMatch(child.platform));
+  if (rung?.isFirstTaken === false && new Set(matches.map((child) => child.digest)).size > 1) {
+    const rest = usable.map((child) => ({
+      candidate: describe(child),
+      reason: matches.includes(child) ? 'it is one of several candidates' : 'its platform is not wanted',
+    }));
+    const reason = `the index holds several images of which ${rung.reason.replace('it is', 'each is')}; push one, or pin one by its digest`;
+    return { kind: 'refused', reason, refusals: [...refusals, ...rest] };
+  }
+  const descriptor = rung === undefined ? sole : matches[0];
   if (descriptor === undefined) {
     const reason =
       usable.length === 0
@@ -113,56 +127,69 @@ function childFault(child: Descriptor): string | undefined {
   return undefined;
 }
 
-/** Raw module layers, by media type: the artifact variant of solo-io/wasm, the CNCF Wasm artifact, wasm-to-oci. */
-const rawLayerTypes: readonly string[] = [
-  'application/vnd.module.wasm.content.layer.v1+wasm',
-  'application/wasm',
-  'application/vnd.wasm.content.layer.v1+wasm',
-];
-
-/** Tar layers, in gzip or not; what they are is told by their bytes. */
-const archiveLayerTypes: readonly string[] = [
-  'application/vnd.oci.image.layer.v1.tar+gzip',
-  'application/vnd.docker.image.rootfs.diff.tar.gzip',
-  'application/vnd.oci.image.layer.v1.tar',
-  'application/vnd.docker.image.rootfs.diff.tar',
-];
-
-type Layout = (layers: readonly Descriptor[]) => Omit<LayerChoice, 'content'> | undefined;
-
-/** The known layouts, best first. A new one is one more function. */
-const layouts: readonly Layout[] = [
-  (layers) => {
-    const last = layers.at(-1);
-    if (last === undefined || !archiveLayerTypes.includes(last.mediaType)) return undefined;
-    return { descriptor: last, layout: 'compat', reason: 'it is the last layer and a tar archive' };
-  },
-  (layers) => {
-    const raw = layers.find((layer) => rawLayerTypes.includes(layer.mediaType));
-    if (raw === undefined) return undefined;
-    return { descriptor: raw, layout: 'artifact', reason: 'its media type is that of a Wasm module' };
-  },
-  (layers) => {
-    const archives = layers.filter((layer) => archiveLayerTypes.includes(layer.mediaType));
-    const [only] = archives;
-    if (only === undefined || archives.length > 1) return undefined;
-    return { descriptor: only, layout: 'sole-archive', reason: 'it is the only tar archive' };
-  },
-];
-
-/** Chooses the layers of an image that may hold the module. Pure. */
+/** Chooses the layers of an image that may hold the module, best first. Pure. */
 export function chooseLayers(image: ImageManifest): LayerDecision {
-  const usable = image.layers.filter((layer) => descriptorSha256(layer) !== undefined);
-  const choices: LayerChoice[] = [];
-  for (const layout of layouts) {
-    const found = layout(usable);
-    if (found === undefined || choices.some((choice) => choice.descriptor === found.descriptor)) continue;
-    const content = rawLayerTypes.includes(found.descriptor.mediaType) ? 'raw' : 'archive';
-    choices.push({ ...found, content });
+  const classed = image.layers.map((layer) => ({ layer, kind: layerKind(layer) }));
+  const ofKind = (kind: LayerKind): readonly Descriptor[] =>
+    distinct(classed.filter((each) => each.kind === kind).map((each) => each.layer));
+  const modules = ofKind('module');
+  const titled = [...ofKind('archive'), ...ofKind('unknown')].filter(isTitledWasm);
+  const rival = modules.length > 1 ? modules : modules.length === 0 && titled.length > 1 ? titled : [];
+  if (rival.length > 1) {
+    const refusals = image.layers.map((layer) => ({
+      candidate: describe(layer),
+      reason: rival.includes(layer) ? 'it is one of several candidates' : 'it is not looked at',
+    }));
+    return {
+      kind: 'refused',
+      reason: 'the image has several layers that are Wasm modules; push one module an image',
+      refusals,
+    };
   }
-  const refusals = image.layers
-    .filter((layer) => !choices.some((choice) => choice.descriptor === layer))
-    .map((layer) => ({ candidate: describe(layer), reason: layerFault(layer) }));
+  const last = image.layers.at(-1);
+  const archive = (descriptor: Descriptor, isSole: boolean): LayerChoice => {
+    if (descriptor === last) {
+      return {
+        descriptor,
+        layout: 'compat',
+        content: 'archive',
+        reason: 'it is the last layer and a tar archive',
+      };
+    }
+    return isSole
+      ? { descriptor, layout: 'sole-archive', content: 'archive', reason: 'it is the only tar archive' }
+      : {
+          descriptor,
+          layout: 'lower-archive',
+          content: 'archive',
+          reason: 'it is a tar archive below the last',
+        };
+  };
+  // Layers of an image lie one over the other: what is in an upper one hides what is in a lower one.
+  const archives = ofKind('archive').toReversed();
+  const all: readonly LayerChoice[] = [
+    ...modules.map(
+      (descriptor): LayerChoice => ({
+        descriptor,
+        layout: 'artifact',
+        content: 'raw',
+        reason: 'its media type is that of a Wasm module',
+      }),
+    ),
+    ...titledFirst(archives).map((descriptor) => archive(descriptor, archives.length === 1)),
+    ...titledFirst(ofKind('unknown')).map(
+      (descriptor): LayerChoice => ({
+        descriptor,
+        layout: 'unknown-type',
+        content: 'unknown',
+        reason: 'its media type is not known, so its bytes decide',
+      }),
+    ),
+  ];
+  const choices = all.slice(0, maxTriedLayerCount);
+  const refusals = classed
+    .filter(({ layer }) => !choices.some((choice) => choice.descriptor === layer))
+    .map(({ layer, kind }) => ({ candidate: describe(layer), reason: layerFault(layer, kind) }));
   const [first, ...rest] = choices;
   if (first === undefined) {
     const reason =
@@ -174,13 +201,74 @@ export function chooseLayers(image: ImageManifest): LayerDecision {
   return { kind: 'chosen', choices: [first, ...rest], refusals };
 }
 
-function layerFault(layer: Descriptor): string {
-  if (descriptorSha256(layer) === undefined) return 'its digest is not SHA-256';
-  if (layer.mediaType.endsWith('zstd')) return 'zstd is not supported; push it as gzip';
-  if (archiveLayerTypes.includes(layer.mediaType))
-    return 'it is neither the last layer nor the only tar archive';
-  if (rawLayerTypes.includes(layer.mediaType)) return 'another module layer comes before it';
-  return 'its media type is not that of a module';
+/** Downloads that one image may cost before a module is found in it. */
+const maxTriedLayerCount = 8;
+
+type LayerKind =
+  /** By its media type the module itself. */
+  | 'module'
+  /** By its media type a tar archive; what it is is told by its bytes. */
+  | 'archive'
+  /** Goes along with a module: settings, documents, signatures. */
+  | 'companion'
+  | 'unknown'
+  | 'unusable';
+
+/** The module itself: the artifact variant of solo-io/wasm, the CNCF Wasm artifact, wasm-to-oci. */
+const moduleTypes: readonly string[] = [
+  'application/vnd.module.wasm.content.layer.v1+wasm',
+  'application/wasm',
+  'application/vnd.wasm.content.layer.v1+wasm',
+];
+
+/** Tar layers of OCI and Docker, in gzip, zstd or not. */
+const archivePattern =
+  /^application\/vnd\.(?:oci\.image\.layer(?:\.nondistributable)?\.v1\.tar|docker\.image\.rootfs\.(?:foreign\.)?diff\.tar)(?:[.+](?:gzip|zstd))?$/;
+
+/** By the suffix of a structured type (RFC 6839), or plainly a text. */
+const companionPattern = /^text\/|\+(?:json|yaml|markdown|xml)$|^application\/(?:json|yaml|x-yaml|xml|pdf)$/;
+
+const emptyType = 'application/vnd.oci.empty.v1+json';
+/** Digest of `{}`, the content of that type (OCI image specification, "empty descriptor"). */
+const emptyDigest = 'sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a';
+
+function layerKind(layer: Descriptor): LayerKind {
+  const mediaType = layer.mediaType.toLowerCase().replace(/\s*;.*$/s, '');
+  if (descriptorSha256(layer) === undefined) return 'unusable';
+  if (moduleTypes.includes(mediaType)) return 'module';
+  if (archivePattern.test(mediaType)) return 'archive';
+  // Docker gives this type to layers of artifacts that it pushes again.
+  if (mediaType === emptyType && layer.digest !== emptyDigest) return 'unknown';
+  return companionPattern.test(mediaType) ? 'companion' : 'unknown';
+}
+
+function layerFault(layer: Descriptor, kind: LayerKind): string {
+  switch (kind) {
+    case 'unusable':
+      return 'its digest is not SHA-256';
+    case 'companion':
+      return layer.digest === emptyDigest ? 'it is empty' : 'its media type is not that of a module';
+    case 'module':
+    case 'archive':
+    case 'unknown':
+      return `it is the same as another layer, or there are ${maxTriedLayerCount} better ones`;
+    default:
+      return kind satisfies never;
+  }
+}
+
+/** The name that a file had when it was pushed (OCI image specification, annotations). */
+function isTitledWasm(layer: Descriptor): boolean {
+  return layer.annotations['org.opencontainers.image.title']?.toLowerCase().endsWith('.wasm') === true;
+}
+
+function titledFirst(layers: readonly Descriptor[]): readonly Descriptor[] {
+  return [...layers.filter(isTitledWasm), ...layers.filter((layer) => !isTitledWasm(layer))];
+}
+
+/** Each digest once. */
+function distinct(layers: readonly Descriptor[]): readonly Descriptor[] {
+  return [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
 }
 
 /** Refusals as one line for an error message; long lists are cut. */

@@ -13,6 +13,7 @@ const descriptor = z.object({
 export const manifestSchema = z.object({
   schemaVersion: z.optional(z.number()),
   mediaType: z.optional(z.string()),
+  artifactType: z.nullish(z.string()),
   config: z.nullish(descriptor),
   layers: z.nullish(z.array(descriptor)),
   manifests: z.nullish(z.array(descriptor)),

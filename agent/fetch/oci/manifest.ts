@@ -23,6 +23,8 @@ export type Manifest =
   | {
       readonly kind: 'image';
       readonly mediaType: string;
+      /** What the image says it is: its own word (OCI 1.1), else the type of its config. */
+      readonly artifactType: string | undefined;
       readonly config: Descriptor | undefined;
       readonly layers: readonly Descriptor[];
     };
@@ -44,6 +46,11 @@ export const manifestAccept = [
 
 /** Largest manifest that is read: what the distribution specification asks registries to take. */
 export const maxManifestBytes = 4 * 1024 * 1024;
+
+/** Loads the schema library before it is needed. Never throws: the first manifest tells what is wrong. */
+export async function warmManifestParser(): Promise<void> {
+  await import('./manifest-schema.ts').catch(() => undefined);
+}
 
 /**
  * Reads a manifest or index of the OCI or Docker (schema 2) kind. `mediaType` is what the server called it; the
@@ -94,7 +101,8 @@ export async function parseManifest(bytes: Uint8Array, mediaType: string | undef
       throw refuse(`calls itself ${document.mediaType} but is an image; push the image again`);
     }
     const config = document.config ? toDescriptor(document.config) : undefined;
-    return { kind: 'image', mediaType: declared, config, layers: layers.map(toDescriptor) };
+    const artifactType = document.artifactType || config?.mediaType;
+    return { kind: 'image', mediaType: declared, artifactType, config, layers: layers.map(toDescriptor) };
   }
   throw refuse('has neither "layers" nor "manifests"; it is no image');
 }

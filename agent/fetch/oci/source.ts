@@ -1,6 +1,5 @@
 import type { BlobStore, Sha256 } from '../../../cache/types.ts';
 import type { RemoteFetchResult } from '../../../metrics/wasm-metrics.ts';
-import type { ResolvedCredential } from '../credentials.ts';
 import { type ReceivedModule, receiveModule, servedTooLarge } from '../module-receiver.ts';
 import type { FetchLimits } from '../retry.ts';
 import { FetchError } from '../types.ts';
@@ -12,9 +11,9 @@ import {
   type LayerDecision,
   type Refusal,
 } from './image-choice.ts';
+import type { ImageSession, ManifestAnswer, ManifestTarget } from './image-session.ts';
 import { type Descriptor, descriptorSha256, type Manifest, parseManifest } from './manifest.ts';
 import type { OciReference } from './reference.ts';
-import type { ManifestAnswer, ManifestTarget, RegistryClient, RegistrySession } from './registry.ts';
 
 /** One step from a reference to a manifest, for people. */
 export interface ResolutionStep {
@@ -34,7 +33,7 @@ export interface ResolvedImage {
   readonly manifestDigest: Sha256;
   readonly layers: LayerDecision;
   readonly steps: readonly ResolutionStep[];
-  readonly session: RegistrySession;
+  readonly session: ImageSession;
 }
 
 /** A module received from a layer, not kept yet. */
@@ -42,63 +41,67 @@ export interface ReceivedLayer {
   readonly module: ReceivedModule;
   readonly layer: LayerChoice;
   readonly layerDigest: Sha256;
+  /** Layers that were read before and have none. */
+  readonly failures: readonly Refusal[];
 }
 
 /** An index in an index is as deep as anybody nests. */
 const maxIndexDepth = 2;
 
-/** Finds and downloads modules in image registries (istio/istio `pkg/wasm/imagefetcher.go`). */
+/** Finds and reads modules in images, wherever those are (istio/istio `pkg/wasm/imagefetcher.go`). */
 export class OciSource {
-  readonly #registries: RegistryClient;
   readonly #store: BlobStore;
-  readonly #maxModuleBytes: number;
+  readonly #maxModuleBytes: () => number;
 
-  constructor(options: {
-    readonly registries: RegistryClient;
-    readonly store: BlobStore;
-    readonly maxModuleBytes: number;
-  }) {
-    this.#registries = options.registries;
+  constructor(options: { readonly store: BlobStore; readonly maxModuleBytes: () => number }) {
     this.#store = options.store;
     this.#maxModuleBytes = options.maxModuleBytes;
   }
 
+  /** Opens a session. Throws FetchError with the result `manifest_failure`. */
+  async open(opening: () => Promise<ImageSession>): Promise<ImageSession> {
+    return asManifestStep(opening);
+  }
+
   /** From a reference to the manifest that holds the module. Throws FetchError with the result `manifest_failure`. */
   async resolve(
+    session: ImageSession,
     reference: OciReference,
-    credential: ResolvedCredential,
     options: { readonly limits: FetchLimits },
   ): Promise<ResolvedImage> {
-    try {
-      const session = await this.#registries.open(reference, credential, options);
-      return await this.#resolve(session, reference, options.limits);
-    } catch (error) {
-      throw inContext(error, 'could not fetch Wasm OCI image: could not fetch manifest', 'manifest_failure');
-    }
+    return asManifestStep(async () => this.#resolve(session, reference, options.limits));
   }
 
   /**
-   * True when this credential may read a manifest that is known by its digest; false when the registry does not have
-   * it. Throws FetchError with the result `manifest_failure`.
+   * True when the place of a session says that a tag still has the digest it had. False says nothing: it must be
+   * resolved. Throws FetchError with the result `manifest_failure`.
+   */
+  async isUnchanged(
+    session: ImageSession,
+    tag: string,
+    options: { readonly knownDigest: Sha256; readonly limits: FetchLimits },
+  ): Promise<boolean> {
+    return asManifestStep(async () => (await session.claimedDigest?.(tag, options)) === options.knownDigest);
+  }
+
+  /**
+   * True when a session may read a manifest that is known by its digest; false when its place does not have it.
+   * Throws FetchError with the result `manifest_failure`.
    */
   async canRead(
-    reference: OciReference,
+    session: ImageSession,
     manifestDigest: Sha256,
-    credential: ResolvedCredential,
     options: { readonly limits: FetchLimits },
-  ): Promise<{ readonly isReadable: boolean; readonly isCredentialUsed: boolean }> {
-    try {
-      const session = await this.#registries.open(reference, credential, options);
+  ): Promise<boolean> {
+    return asManifestStep(async () => {
       try {
         await session.manifest({ kind: 'digest', digest: manifestDigest }, options);
-        return { isReadable: true, isCredentialUsed: session.isCredentialUsed };
+        return true;
       } catch (error) {
         if (!(error instanceof FetchError) || error.code !== 'not_found') throw error;
-        return { isReadable: false, isCredentialUsed: session.isCredentialUsed };
+        return false;
       }
-    } catch (error) {
-      throw inContext(error, 'could not fetch Wasm OCI image: could not fetch manifest', 'manifest_failure');
-    }
+    });
   }
 
   /**
@@ -116,10 +119,12 @@ export class OciSource {
       );
     }
     const failures: FetchError[] = [];
+    const refused: Refusal[] = [];
     for (const layer of layers.choices) {
       const outcome = await this.#receive(image.session, layer, options.limits);
-      if (!(outcome instanceof FetchError)) return outcome;
+      if (!(outcome instanceof FetchError)) return { ...outcome, failures: refused };
       failures.push(outcome);
+      refused.push({ candidate: layer.descriptor.digest, reason: outcome.message });
     }
     const [first] = failures;
     if (first === undefined) throw new RangeError('an image was chosen without a layer');
@@ -132,7 +137,7 @@ export class OciSource {
   }
 
   async #resolve(
-    session: RegistrySession,
+    session: ImageSession,
     reference: OciReference,
     limits: FetchLimits,
   ): Promise<ResolvedImage> {
@@ -179,19 +184,20 @@ export class OciSource {
 
   /** The module, or why this layer has none (the next may). Throws FetchError for what no other layer can mend. */
   async #receive(
-    session: RegistrySession,
+    session: ImageSession,
     layer: LayerChoice,
     limits: FetchLimits,
-  ): Promise<ReceivedLayer | FetchError> {
+  ): Promise<Omit<ReceivedLayer, 'failures'> | FetchError> {
     const digest = descriptorSha256(layer.descriptor) ?? '';
     const { sizeBytes } = layer.descriptor;
     const name = `layer sha256:${digest}`;
     try {
-      if (sizeBytes > this.#maxModuleBytes) throw servedTooLarge(this.#maxModuleBytes);
+      const maxSizeBytes = this.#maxModuleBytes();
+      if (sizeBytes > maxSizeBytes) throw servedTooLarge(maxSizeBytes);
       const received = await receiveModule(session.blob(digest, { limits }), {
         store: this.#store,
         tarRule: 'plugin-wasm',
-        maxSizeBytes: this.#maxModuleBytes,
+        maxSizeBytes,
         signal: limits.signal,
         expected: { digest, sizeBytes },
       });
@@ -211,6 +217,14 @@ function childTarget(descriptor: Descriptor): ManifestTarget {
   if (digest === undefined)
     throw new FetchError('bad_manifest', 'the chosen image of the index has no SHA-256 digest');
   return { kind: 'digest', digest };
+}
+
+async function asManifestStep<Value>(work: () => Promise<Value>): Promise<Value> {
+  try {
+    return await work();
+  } catch (error) {
+    throw inContext(error, 'could not fetch Wasm OCI image: could not fetch manifest', 'manifest_failure');
+  }
 }
 
 /** The same failure, told with what was being done and how it counts. Others than FetchError are faults of the agent. */

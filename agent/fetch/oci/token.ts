@@ -1,5 +1,5 @@
 import { basicValue } from '../basic-authorization.ts';
-import type { RegistryCredential } from '../docker-config.ts';
+import type { GivenCredential } from '../docker-config.ts';
 import type { HttpRequest } from '../http-client.ts';
 import { isInternalLiteral } from '../ip-literal.ts';
 import { hostTextOf } from '../module-url.ts';
@@ -52,39 +52,92 @@ export function checkRealm(
   return { kind: 'safe', url };
 }
 
+/** A request for a token, and what to send where the server does not know that kind. */
+export interface TokenRequests {
+  readonly first: Omit<HttpRequest, 'redirects'>;
+  readonly fallback: Omit<HttpRequest, 'redirects'> | undefined;
+}
+
+/** Answers of servers that do not know the OAuth request (containerd/containerd `remotes/docker/authorizer.go`). */
+const unknownRequestStatuses: readonly number[] = [401, 404, 405, 501];
+
+/** True when the fallback is to be sent. */
+export function isOauthUnknown(status: number): boolean {
+  return unknownRequestStatuses.includes(status);
+}
+
 /**
- * The request that gets a pull token for one repository (distribution spec, token authentication): GET with the
- * user's credentials, or an OAuth refresh for an identity token. Pure.
+ * The requests that get a pull token for one repository (distribution spec, token authentication): GET with the
+ * user's credentials; for an identity token an OAuth refresh, and GET with it as password where that is unknown. Pure.
  */
-export function tokenRequest(
+export function tokenRequests(
   realm: URL,
   challenge: Challenge,
   repository: string,
-  credential: RegistryCredential,
-): Omit<HttpRequest, 'redirects'> {
+  credential: GivenCredential,
+): TokenRequests {
   const service = challenge.parameters.get('service');
-  const scope = `repository:${repository}:pull`;
-  if (credential.kind === 'identity-token') {
-    const form = new URLSearchParams({
-      grant_type: 'refresh_token',
-      refresh_token: credential.token,
-      client_id: clientId,
-      scope,
-    });
-    if (service !== undefined) form.set('service', service);
-    const headers = { accept: 'application/json', 'content-type': 'application/x-www-form-urlencoded' };
-    return { url: realm.href, method: 'POST', headers, body: form.toString() };
-  }
+  const scopes = pullScopes(challenge, repository);
   const url = new URL(realm);
   if (service !== undefined) url.searchParams.set('service', service);
-  url.searchParams.set('scope', scope);
-  const authorization =
-    credential.kind === 'basic' ? basicValue(credential.username, credential.password) : undefined;
-  return { url: url.href, method: 'GET', headers: { accept: 'application/json' }, authorization };
+  for (const scope of scopes) url.searchParams.append('scope', scope);
+  const get = (authorization: string | undefined): TokenRequests['first'] => ({
+    url: url.href,
+    method: 'GET',
+    headers: { accept: 'application/json' },
+    authorization,
+  });
+  switch (credential.kind) {
+    case 'anonymous':
+    case 'registry-token':
+      return { first: get(undefined), fallback: undefined };
+    case 'basic':
+      return { first: get(basicValue(credential.username, credential.password)), fallback: undefined };
+    case 'identity-token': {
+      const form = new URLSearchParams({
+        grant_type: 'refresh_token',
+        refresh_token: credential.token,
+        client_id: clientId,
+        scope: scopes.join(' '),
+      });
+      if (service !== undefined) form.set('service', service);
+      const headers = { accept: 'application/json', 'content-type': 'application/x-www-form-urlencoded' };
+      const first = { url: realm.href, method: 'POST', headers, body: form.toString() } as const;
+      return { first, fallback: get(basicValue(credential.username ?? '<token>', credential.token)) };
+    }
+    default:
+      return credential satisfies never;
+  }
 }
 
+const maxScopeCount = 4;
+
+/** Our own scope, and other repositories that the challenge names (virtual ones have another name behind). Only pull. */
+function pullScopes(challenge: Challenge, repository: string): readonly string[] {
+  const named = (challenge.parameters.get('scope') ?? '')
+    .split(/\s+/)
+    .map((scope) => /^repository:([a-z0-9][a-z0-9._/-]*):(?:[a-z,*]*)$/.exec(scope)?.[1])
+    .filter((name) => name !== undefined);
+  return [...new Set([repository, ...named])]
+    .slice(0, maxScopeCount)
+    .map((name) => `repository:${name}:pull`);
+}
+
+/** A token and how long it may be used. */
+export interface Token {
+  /** A secret. */
+  readonly value: string;
+  readonly lifetimeMs: number;
+}
+
+/** What the specification says when the answer does not. */
+const defaultLifetimeSeconds = 60;
+const maxLifetimeSeconds = 3600;
+/** It is not used in its last tenth: it must last for the request too. */
+const usedShare = 0.9;
+
 /** The token of a token server's answer. Throws FetchError `unauthorized`; the answer is never quoted. */
-export function parseTokenAnswer(text: string): string {
+export function parseTokenAnswer(text: string): Token {
   const refuse = (reason: string): FetchError =>
     new FetchError('unauthorized', `the answer of the token server ${reason}`);
   let answer: unknown;
@@ -95,9 +148,11 @@ export function parseTokenAnswer(text: string): string {
   }
   if (typeof answer !== 'object' || answer === null) throw refuse('is not a JSON object');
   const fields = new Map<string, unknown>(Object.entries(answer));
-  const token = fields.get('token') || fields.get('access_token');
-  if (typeof token !== 'string') throw refuse('holds neither "token" nor "access_token"');
+  const value = fields.get('token') || fields.get('access_token');
+  if (typeof value !== 'string') throw refuse('holds neither "token" nor "access_token"');
   // It goes into a header as it is.
-  if (!/^[\x21-\x7e]+$/.test(token)) throw refuse('holds a token with characters that no header may carry');
-  return token;
+  if (!/^[\x21-\x7e]+$/.test(value)) throw refuse('holds a token with characters that no header may carry');
+  const stated = fields.get('expires_in');
+  const seconds = typeof stated === 'number' && stated > 0 ? stated : defaultLifetimeSeconds;
+  return { value, lifetimeMs: Math.min(seconds, maxLifetimeSeconds) * 1000 * usedShare };
 }

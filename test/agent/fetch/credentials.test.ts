@@ -38,6 +38,7 @@ describe('a docker config', () => {
     assert.deepEqual(find({ 'reg.test:5000': { auth, identitytoken: 'i' } }), {
       kind: 'identity-token',
       token: 'i',
+      username: 'ann',
     });
     assert.deepEqual(find({ 'reg.test:5000': { auth, identitytoken: 'i', registrytoken: 'r' } }), {
       kind: 'registry-token',

@@ -8,6 +8,7 @@ import {
   parseCacheRecord,
 } from '../../../agent/fetch/cache-records.ts';
 import type { AddressLookup } from '../../../agent/fetch/egress-guard.ts';
+import { type FetchSettings, permissiveSettings } from '../../../agent/fetch/fetch-settings.ts';
 import { CachedModuleSource } from '../../../agent/fetch/module-source.ts';
 import type { FetchedModule, ModuleRequest } from '../../../agent/fetch/types.ts';
 import { LogRoot } from '../../../agent/log.ts';
@@ -20,6 +21,9 @@ export interface FixtureOptions {
   readonly config?: Partial<WasmConfig>;
   /** Addresses of made-up names; other names do not exist. */
   readonly names?: Readonly<Record<string, readonly string[]>>;
+  readonly settings?: Partial<FetchSettings>;
+  /** Folder of credential helpers. */
+  readonly helperPath?: string;
 }
 
 export const noProxies: WasmConfig['outboundProxy'] = { http: undefined, https: undefined, noProxy: '' };
@@ -93,6 +97,8 @@ export class FetchFixture implements AsyncDisposable {
       metrics: new WasmMetrics(this.#metrics),
       log: log.scope('wasm'),
       lookup: namesLookup(this.#options.names ?? {}),
+      settings: { ...permissiveSettings, ...this.#options.settings },
+      ...(this.#options.helperPath === undefined ? {} : { helperPath: this.#options.helperPath }),
       firstWaits: { httpMs: 1, registryMs: 1 },
     });
   }

@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { describe, it } from 'node:test';
-import { gzipSync } from 'node:zlib';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { createCertificateAuthority } from '../../support/certificate.ts';
 import { FetchFixture } from './fetch-fixture.ts';
 import {
   dockerManifest,
   dockerTarGzip,
   ImageRegistry,
+  type Layer,
   ociTarGzip,
   pullSecret,
   wasmConfig,
@@ -18,6 +19,8 @@ import { answer, startWebServer } from './web-server.ts';
 
 const module = wasmModule();
 const layer = await pluginLayer(module);
+const plainTar = await tarOf({ name: 'plugin.wasm', content: module });
+const base = { mediaType: ociTarGzip, bytes: gzipSync(await tarOf({ name: 'etc/os-release' })) };
 
 const firstFetch = [
   'cache_entries 1',
@@ -56,6 +59,75 @@ describe('modules from image registries', () => {
       assert.equal(fetched.source, 'oci');
       assert.deepEqual(await fixture.samples(), firstFetch);
     }
+  });
+
+  const empty = 'application/vnd.oci.empty.v1+json';
+  const unknownConfig = 'application/vnd.unknown.config.v1+json';
+  const spec = { mediaType: 'application/vnd.module.wasm.spec.v1+yaml', bytes: Buffer.from('name: x') };
+  const doc = { mediaType: 'application/vnd.module.wasm.doc.v1+markdown', bytes: Buffer.from('# x') };
+  const tarGzip = { mediaType: ociTarGzip, bytes: layer };
+  const ociTar = 'application/vnd.oci.image.layer.v1.tar';
+  const title = { 'org.opencontainers.image.title': 'filter.wasm' };
+  const artifact = { artifactType: 'application/vnd.acme.filter', configType: empty };
+  const layouts: readonly (readonly [string, readonly Layer[], Parameters<ImageRegistry['image']>[1]])[] = [
+    [
+      'CNCF',
+      [{ mediaType: 'application/wasm', bytes: module }],
+      { configType: 'application/vnd.wasm.config.v0+json' },
+    ],
+    [
+      'wasm-to-oci',
+      [{ mediaType: 'application/vnd.wasm.content.layer.v1+wasm', bytes: module }],
+      { configType: 'application/vnd.wasm.config.v1+json' },
+    ],
+    ['higress with the module last', [spec, doc, tarGzip], { configType: unknownConfig }],
+    ['higress with the module first', [tarGzip, spec, doc], { configType: unknownConfig }],
+    ['higress with the module between', [spec, tarGzip, doc], { configType: unknownConfig }],
+    ['an artifact of OCI 1.1', [{ mediaType: 'application/wasm', bytes: module }], artifact],
+    [
+      'an artifact of OCI 1.1 that goes by its bytes',
+      [{ mediaType: 'application/octet-stream', bytes: module }],
+      artifact,
+    ],
+    ['an artifact that docker has pushed again', [{ mediaType: empty, bytes: layer }], {}],
+    [
+      'a file that was pushed without a type',
+      [{ mediaType: ociTar, bytes: module, annotations: title }],
+      { configType: unknownConfig },
+    ],
+    ['tar+zstd', [{ mediaType: `${ociTar}+zstd`, bytes: zstdCompressSync(plainTar) }], {}],
+    ['plain tar', [{ mediaType: ociTar, bytes: plainTar }], {}],
+    [
+      'plain tar of Docker',
+      [{ mediaType: 'application/vnd.docker.image.rootfs.diff.tar', bytes: plainTar }],
+      { mediaType: dockerManifest },
+    ],
+    ['a module in gzip', [{ mediaType: wasmContent, bytes: gzipSync(module) }], {}],
+    ['an image with the module in a lower layer', [tarGzip, base], {}],
+  ];
+  for (const [name, layers, options] of layouts) {
+    it(`come from ${name}`, async () => {
+      const registry = new ImageRegistry();
+      registry.image(layers, { ...options, tags: ['v1'] });
+      await using server = await startWebServer(registry.handle);
+      await using fixture = await FetchFixture.open();
+      const fetched = await fixture.fetch(`oci://${server.host}/plugin:v1`);
+      assert.deepEqual(await readFile(fetched.path), module);
+    });
+  }
+
+  it('are refused where two layers are modules, and both are named', async () => {
+    const registry = new ImageRegistry();
+    const layers = [module, wasmModule('other')].map((bytes) => ({ mediaType: wasmContent, bytes }));
+    registry.image(layers, { tags: ['v1'] });
+    await using server = await startWebServer(registry.handle);
+    await using fixture = await FetchFixture.open();
+    const digests = layers.map(({ bytes }) => sha256(bytes)).join('.*');
+    await assert.rejects(fixture.fetch(`oci://${server.host}/plugin:v1`), {
+      code: 'bad_manifest',
+      message: new RegExp(`several layers that are Wasm modules.*${digests}`),
+    });
+    assert.equal(server.count('GET /v2/plugin/blobs/'), 0);
   });
 
   it('are accepted with a pin of index, manifest, layer or module, and the rung is told', async () => {
@@ -151,7 +223,7 @@ describe('modules from image registries', () => {
     registry.image(
       [
         { mediaType: 'text/plain', bytes: Buffer.from('a') },
-        { mediaType: 'application/vnd.oci.image.layer.v1.tar+zstd', bytes: Buffer.from('b') },
+        { mediaType: 'application/vnd.oci.empty.v1+json', bytes: Buffer.from('{}') },
       ],
       { tags: ['v1'] },
     );
@@ -161,7 +233,7 @@ describe('modules from image registries', () => {
       code: 'bad_manifest',
       result: 'download_failure',
       message:
-        /the given image is in invalid format as an OCI image: .*text\/plain\): its media type is not that of a module; .*zstd is not supported/,
+        /the given image is in invalid format as an OCI image: .*text\/plain\): its media type is not that of a module; .*it is empty/,
     });
   });
 
@@ -170,11 +242,11 @@ describe('modules from image registries', () => {
       'without plugin.wasm',
       async () =>
         gzipSync(
-          await tarOf({ name: 'a/other.wasm', content: module }, { name: 'plugin.wasm', type: 'symlink' }),
+          await tarOf({ name: 'a/other.wasm', content: module }, { name: 'plugin.wasm', type: 'directory' }),
         ),
       'bad_archive',
       'download_failure',
-      /plugin.wasm not found in the archive; .*seen: "a\/other.wasm", "plugin.wasm"/,
+      /plugin.wasm not found in the archive; .*seen: "a\/other.wasm", "plugin.wasm\/?"/,
     ],
     [
       'of damaged gzip',

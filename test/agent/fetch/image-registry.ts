@@ -13,6 +13,7 @@ export const wasmContent = 'application/vnd.module.wasm.content.layer.v1+wasm';
 export interface Layer {
   readonly mediaType: string;
   readonly bytes: Uint8Array;
+  readonly annotations?: Readonly<Record<string, string>>;
 }
 
 export interface StoredManifest {
@@ -25,7 +26,13 @@ export type RegistryAuth =
   | { readonly kind: 'none' }
   | { readonly kind: 'basic'; readonly username: string; readonly password: string }
   /** `users`: user to password; anonymous tokens read nothing. The realm is a function of the registry's own URL. */
-  | { readonly kind: 'bearer'; readonly users: ReadonlyMap<string, string>; readonly realm?: string };
+  | {
+      readonly kind: 'bearer';
+      readonly users: ReadonlyMap<string, string>;
+      readonly realm?: string;
+      /** False: the token server knows no POST. */
+      readonly isPostKnown?: boolean;
+    };
 
 /** What a fault does with a request; true when it has answered. */
 export type Fault = (request: SeenRequest, response: ServerResponse) => boolean | Promise<boolean>;
@@ -40,19 +47,27 @@ export class ImageRegistry {
   /** Puts an image in; it is found by its digest and by the tags. */
   image(
     layers: readonly Layer[],
-    options: { tags?: readonly string[]; mediaType?: string; size?: number } = {},
+    options: {
+      tags?: readonly string[];
+      mediaType?: string;
+      size?: number;
+      configType?: string;
+      artifactType?: string;
+    } = {},
   ): StoredManifest {
     const config = Buffer.from('{}');
-    const descriptor = ({ mediaType, bytes }: Layer): object => {
+    const configType = options.configType ?? 'application/vnd.oci.image.config.v1+json';
+    const descriptor = ({ mediaType, bytes, annotations }: Layer): object => {
       const digest = sha256(bytes);
       this.#blobs.set(digest, bytes);
-      return { mediaType, digest: `sha256:${digest}`, size: options.size ?? bytes.byteLength };
+      return { mediaType, digest: `sha256:${digest}`, size: options.size ?? bytes.byteLength, annotations };
     };
     return this.manifest(
       {
         schemaVersion: 2,
         mediaType: options.mediaType ?? ociManifest,
-        config: descriptor({ mediaType: 'application/vnd.oci.image.config.v1+json', bytes: config }),
+        artifactType: options.artifactType,
+        config: descriptor({ mediaType: configType, bytes: config }),
         layers: layers.map(descriptor),
       },
       options.mediaType ?? ociManifest,
@@ -107,10 +122,17 @@ export class ImageRegistry {
       answer(response, 200, '{}');
       return;
     }
-    const [, kind, name = ''] = /^\/v2\/.+\/(manifests|blobs)\/([^/]+)$/.exec(request.target) ?? [];
+    const [, kind, name = ''] = /^\/v2\/.+\/(manifests|blobs)\/([^/?]+)(?:\?.*)?$/.exec(request.target) ?? [];
     const manifest = kind === 'manifests' ? this.#manifests.get(name) : undefined;
     if (manifest !== undefined) {
-      answer(response, 200, manifest.bytes, { 'content-type': manifest.mediaType });
+      const etag = `"sha256:${manifest.digest}"`;
+      const isKnown = request.headers['if-none-match'] === etag;
+      const body = isKnown ? '' : manifest.bytes;
+      answer(response, isKnown ? 304 : 200, body, {
+        'content-type': manifest.mediaType,
+        'docker-content-digest': `sha256:${manifest.digest}`,
+        etag,
+      });
       return;
     }
     const blob = kind === 'blobs' ? this.#blobs.get(name.replace('sha256:', '')) : undefined;
@@ -153,11 +175,15 @@ export class ImageRegistry {
 
   #token(request: SeenRequest, response: ServerResponse): void {
     const users = this.auth.kind === 'bearer' ? this.auth.users : new Map<string, string>();
+    if (this.auth.kind === 'bearer' && this.auth.isPostKnown === false && request.method === 'POST') {
+      answer(response, 404);
+      return;
+    }
     const form = new URLSearchParams(request.body);
     for (const [user, password] of users) {
       const isRefresh = request.method === 'POST' && form.get('refresh_token') === password;
       if (isRefresh || request.headers.authorization === basic(user, password)) {
-        answer(response, 200, JSON.stringify({ token: `token-of-${user}` }));
+        answer(response, 200, JSON.stringify({ token: `token-of-${user}`, expires_in: 300 }));
         return;
       }
     }

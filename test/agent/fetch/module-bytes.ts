@@ -29,14 +29,23 @@ export interface TarEntry {
   readonly name: string;
   readonly content?: Uint8Array;
   readonly type?: 'file' | 'directory' | 'symlink';
+  /** Records of an extended header. */
+  readonly pax?: Readonly<Record<string, string>>;
 }
 
 /** A tar archive of these entries. */
 export async function tarOf(...entries: readonly TarEntry[]): Promise<Buffer> {
   const archive = pack();
-  for (const { name, content = Buffer.alloc(0), type = 'file' } of entries) {
+  for (const { name, content = Buffer.alloc(0), type = 'file', pax } of entries) {
     archive.entry(
-      { name, type, ...(type === 'symlink' ? { linkname: 'elsewhere' } : {}) },
+      {
+        name,
+        type,
+        // The same content is the same archive, at any time.
+        mtime: new Date(0),
+        ...(type === 'symlink' ? { linkname: 'elsewhere' } : {}),
+        ...(pax === undefined ? {} : { pax: { ...pax } }),
+      },
       Buffer.from(content),
     );
   }

@@ -24,7 +24,7 @@ describe('the module cache', () => {
     const requestCount = server.requests.length;
     const second = await fixture.fetch(url, { resourceName: 'other', pluginResourceVersion: '7' });
     assert.equal(server.requests.length, requestCount);
-    assert.deepEqual(second, { ...first, source: 'cache' });
+    assert.deepEqual(second, { ...first, source: 'cache', trace: undefined });
     assert.deepEqual(await fixture.samples(), [
       'cache_entries 1',
       'cache_lookup_count{hit="false"} 2',

@@ -36,17 +36,28 @@ const user = {
 interface RunningRegistry extends AsyncDisposable {
   readonly host: string;
   readonly folder: string;
+  /** Ends the process; what it holds stays on disk. */
+  stop(): Promise<void>;
 }
 
-/** Debian's registry on a free port, with a password file. */
-async function startRegistry(): Promise<RunningRegistry> {
+type RegistryRole =
+  | { readonly kind: 'private' }
+  | { readonly kind: 'public' }
+  /** A pull-through cache of another one. */
+  | { readonly kind: 'cache'; readonly remoteHost: string };
+
+/** Debian's registry on a free port. */
+async function startRegistry(role: RegistryRole): Promise<RunningRegistry> {
   const folder = await mkdtemp(join(tmpdir(), 'ferry-real-registry-'));
   await writeFile(join(folder, 'htpasswd'), `${user.name}:${user.hash}\n`);
   const config = {
     version: 0.1,
     storage: { filesystem: { rootdirectory: join(folder, 'data') } },
     http: { addr: '127.0.0.1:0', secret: 'fixture' },
-    auth: { htpasswd: { realm: 'fixture', path: join(folder, 'htpasswd') } },
+    ...(role.kind === 'private'
+      ? { auth: { htpasswd: { realm: 'fixture', path: join(folder, 'htpasswd') } } }
+      : {}),
+    ...(role.kind === 'cache' ? { proxy: { remoteurl: `http://${role.remoteHost}` } } : {}),
   };
   await writeFile(join(folder, 'config.yml'), JSON.stringify(config));
   const child = spawn(programs.registry, ['serve', join(folder, 'config.yml')], {
@@ -59,12 +70,15 @@ async function startRegistry(): Promise<RunningRegistry> {
     const [, host] = /listening on (127\.0\.0\.1:\d+)/.exec(line) ?? [];
     if (host === undefined) continue;
     child.stderr.resume();
-    const close = async (): Promise<void> => {
+    const stop = async (): Promise<void> => {
       child.kill('SIGKILL');
       await ended;
+    };
+    const close = async (): Promise<void> => {
+      await stop();
       await rm(folder, { recursive: true, force: true });
     };
-    return { host, folder, [Symbol.asyncDispose]: close };
+    return { host, folder, stop, [Symbol.asyncDispose]: close };
   }
   await rm(folder, { recursive: true, force: true });
   throw new Error(`docker-registry did not start: ${lines.join('\n')}`);
@@ -103,6 +117,22 @@ async function writeLayout(folder: string, layers: Layers, isIndexed: boolean): 
 
 const missing = missingProgram();
 
+async function copyToRegistry(
+  layout: string,
+  reference: string,
+  options: readonly string[] = [],
+): Promise<void> {
+  const credentials = ['--dest-tls-verify=false', '--dest-creds', `${user.name}:${user.password}`];
+  const places = [`oci:${layout}`, `docker://${reference}`];
+  await promisify(execFile)(programs.copier, [
+    '--insecure-policy',
+    'copy',
+    ...options,
+    ...credentials,
+    ...places,
+  ]);
+}
+
 describe('modules from a real registry', () => {
   it('come in every layout that skopeo pushes, with the password of the pull secret', {
     skip: missing ?? false,
@@ -120,22 +150,14 @@ describe('modules from a real registry', () => {
       { tag: 'raw', layers: raw, isIndexed: false, options: [] },
       { tag: 'index', layers: compat, isIndexed: true, options: ['--all'] },
     ];
-    await using registry = await startRegistry();
+    await using registry = await startRegistry({ kind: 'private' });
     await using fixture = await FetchFixture.open();
     const repository = `${registry.host}/team/plugin`;
     for (const { tag, layers, isIndexed, options } of pushes) {
       const layout = join(registry.folder, tag);
       const module = wasmModule(tag);
       await writeLayout(layout, await layers(module), isIndexed);
-      const credentials = ['--dest-tls-verify=false', '--dest-creds', `${user.name}:${user.password}`];
-      await promisify(execFile)(programs.copier, [
-        '--insecure-policy',
-        'copy',
-        ...options,
-        ...credentials,
-        `oci:${layout}`,
-        `docker://${repository}:${tag}`,
-      ]);
+      await copyToRegistry(layout, `${repository}:${tag}`, options);
       const request = { pullSecret: pullSecret(registry.host, user.name, user.password) };
       const fetched = await fixture.fetch(`oci://${repository}:${tag}`, request);
       assert.deepEqual(await readFile(fetched.path), module, tag);
@@ -144,5 +166,56 @@ describe('modules from a real registry', () => {
       assert.deepEqual([pinned.source, pinned.matchedPin], ['cache', 'manifest']);
     }
     await assert.rejects(fixture.fetch(`oci://${repository}:compat`), { code: 'unauthorized' });
+  });
+
+  it('come through a pull-through cache, also when the registry behind it is gone', {
+    skip: missing ?? false,
+  }, async () => {
+    await using registry = await startRegistry({ kind: 'public' });
+    const module = wasmModule('mirrored');
+    const layout = join(registry.folder, 'mirrored');
+    await writeLayout(layout, [{ mediaType: ociTarGzip, bytes: await pluginLayer(module) }], true);
+    await copyToRegistry(layout, `${registry.host}/team/plugin:v1`, ['--all']);
+    await using mirror = await startRegistry({ kind: 'cache', remoteHost: registry.host });
+    const url = `oci://${registry.host}/team/plugin:v1`;
+    const mirrors = [{ url: `oci://${mirror.host}/team/plugin:v1`, timeoutMs: 10_000 }];
+    const settings = { module: () => ({ layouts: [], mirrors }) };
+    const fetchThrough = async (): Promise<void> => {
+      await using fixture = await FetchFixture.open({ settings });
+      const fetched = await fixture.fetch(url);
+      assert.deepEqual(await readFile(fetched.path), module);
+      assert.equal(fetched.sourceName, `mirror oci://${mirror.host}/team/plugin:v1`);
+      assert.equal(fetched.digests?.index.length, 1);
+    };
+    await fetchThrough();
+    await registry.stop();
+    await fetchThrough();
+  });
+
+  it('that have not changed cost a HEAD, and one that has is pulled', {
+    skip: missing ?? false,
+  }, async () => {
+    await using registry = await startRegistry({ kind: 'private' });
+    await using fixture = await FetchFixture.open();
+    const pullAgain = async (text: string, pluginResourceVersion: string): Promise<string> => {
+      const layout = join(registry.folder, `layout-${text}`);
+      await writeLayout(
+        layout,
+        [{ mediaType: ociTarGzip, bytes: await pluginLayer(wasmModule(text)) }],
+        false,
+      );
+      await copyToRegistry(layout, `${registry.host}/team/plugin:v1`);
+      const fetched = await fixture.fetch(`oci://${registry.host}/team/plugin:v1`, {
+        pullPolicy: 'always',
+        pluginResourceVersion,
+        pullSecret: pullSecret(registry.host, user.name, user.password),
+      });
+      assert.deepEqual(await readFile(fetched.path), wasmModule(text));
+      return fetched.source;
+    };
+    assert.deepEqual(
+      [await pullAgain('one', '1'), await pullAgain('one', '2'), await pullAgain('two', '3')],
+      ['oci', 'cache', 'oci'],
+    );
   });
 });

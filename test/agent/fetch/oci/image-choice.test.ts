@@ -49,6 +49,12 @@ describe('the child of an index', () => {
       undefined,
       /several images/,
     ],
+    [
+      'none of two for one wasm platform',
+      [child('linux/amd64'), child('wasip1/wasm'), child('wasip1/wasm')],
+      undefined,
+      /several images of which each is for wasip1\/wasm; push one, or pin one/,
+    ],
     ['none of an empty index', [], undefined, /holds no image/],
     ['none of attestations', [attestation], undefined, /holds no image/],
     [
@@ -71,7 +77,7 @@ describe('the child of an index', () => {
 });
 
 const choose = (...layers: Descriptor[]): ReturnType<typeof chooseLayers> =>
-  chooseLayers({ kind: 'image', mediaType: '', config: undefined, layers });
+  chooseLayers({ kind: 'image', mediaType: '', artifactType: undefined, config: undefined, layers });
 
 describe('the layer with the module', () => {
   const layers = {
@@ -84,27 +90,73 @@ describe('the layer with the module', () => {
     tar: descriptor('application/vnd.oci.image.layer.v1.tar'),
     zstd: descriptor('application/vnd.oci.image.layer.v1.tar+zstd'),
     doc: descriptor('application/vnd.module.wasm.doc.v1+markdown'),
+    spec: descriptor('application/vnd.module.wasm.spec.v1+yaml'),
+    empty: descriptor('application/vnd.oci.empty.v1+json', undefined, {
+      digest: 'sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a',
+    }),
+    repushed: descriptor('application/vnd.oci.empty.v1+json'),
+    bytes: descriptor('application/octet-stream'),
+    titled: descriptor('application/vnd.oci.image.layer.v1.tar', undefined, {
+      annotations: { 'org.opencontainers.image.title': 'filter.WASM' },
+    }),
+    alsoTitled: descriptor('application/octet-stream', undefined, {
+      annotations: { 'org.opencontainers.image.title': 'other.wasm' },
+    }),
+    sha512: descriptor(ociTarGzip, undefined, { digest: 'sha512:00' }),
   };
   type Name = keyof typeof layers;
   const cases: readonly (readonly [readonly Name[], readonly (readonly [Name, string, string])[]])[] = [
     [['oci'], [['oci', 'compat', 'archive']]],
     [['docker'], [['docker', 'compat', 'archive']]],
-    [['doc', 'docker', 'oci'], [['oci', 'compat', 'archive']]],
+    [
+      ['doc', 'docker', 'oci'],
+      [
+        ['oci', 'compat', 'archive'],
+        ['docker', 'lower-archive', 'archive'],
+      ],
+    ],
     [['config', 'content'], [['content', 'artifact', 'raw']]],
     [['content', 'config'], [['content', 'artifact', 'raw']]],
     [['cncf'], [['cncf', 'artifact', 'raw']]],
     [['oras'], [['oras', 'artifact', 'raw']]],
     [['tar'], [['tar', 'compat', 'archive']]],
+    [['zstd'], [['zstd', 'compat', 'archive']]],
     [['oci', 'doc'], [['oci', 'sole-archive', 'archive']]],
+    [['spec', 'oci', 'doc'], [['oci', 'sole-archive', 'archive']]],
     [
       ['content', 'oci'],
       [
-        ['oci', 'compat', 'archive'],
         ['content', 'artifact', 'raw'],
+        ['oci', 'compat', 'archive'],
       ],
     ],
-    [['oci', 'docker', 'doc'], []],
-    [['zstd'], []],
+    [
+      ['oci', 'docker', 'doc'],
+      [
+        ['docker', 'lower-archive', 'archive'],
+        ['oci', 'lower-archive', 'archive'],
+      ],
+    ],
+    [
+      ['titled', 'oci'],
+      [
+        ['titled', 'lower-archive', 'archive'],
+        ['oci', 'compat', 'archive'],
+      ],
+    ],
+    [['repushed'], [['repushed', 'unknown-type', 'unknown']]],
+    [
+      ['bytes', 'alsoTitled', 'empty'],
+      [
+        ['alsoTitled', 'unknown-type', 'unknown'],
+        ['bytes', 'unknown-type', 'unknown'],
+      ],
+    ],
+    [['content', 'content'], [['content', 'artifact', 'raw']]],
+    [['content', 'cncf'], []],
+    [['titled', 'alsoTitled'], []],
+    [['empty'], []],
+    [['sha512'], []],
     [['doc'], []],
     [[], []],
   ];
@@ -116,18 +168,24 @@ describe('the layer with the module', () => {
         choices.map(({ descriptor: found, layout, content }) => [found, layout, content]),
         expected.map(([name, layout, content]) => [layers[name], layout, content]),
       );
-      assert.equal(decision.refusals.length, names.length - choices.length);
+      assert.equal(decision.refusals.length, new Set(names).size - choices.length);
     });
   }
 
   it('is refused with a reason for each, cut to what a message can hold and safe to print', () => {
-    const hostile = descriptor(`evil\n${'x'.repeat(10_000)}`);
-    const decision = choose(...Array.from({ length: 50 }, () => hostile));
+    const hostile = (): Descriptor => descriptor(`text/evil\n${'x'.repeat(10_000)}`);
+    const decision = choose(...Array.from({ length: 50 }, hostile));
     assert.equal(decision.kind, 'refused');
     const text = describeRefusals(decision.refusals);
     assert.match(text, /and 42 more$/);
     assert.ok(text.length < 4000);
     assert.doesNotMatch(text, /\n/);
+  });
+
+  it('is looked for in no more layers than an image may cost', () => {
+    const decision = choose(...Array.from({ length: 20 }, () => descriptor('application/octet-stream')));
+    assert.equal(decision.kind === 'chosen' ? decision.choices.length : 0, 8);
+    assert.match(describeRefusals(decision.refusals), /there are 8 better ones/);
   });
 
   it('or child, of anything, is one of the candidates, and every other one is accounted for', () => {
@@ -158,7 +216,12 @@ describe('the layer with the module', () => {
           layerDecision.kind === 'chosen' ? layerDecision.choices.map((each) => each.descriptor) : [];
         assert.ok(chosenLayers.every((each) => candidates.includes(each as (typeof candidates)[number])));
         assert.ok(chosenLayers.every((each) => each.digest.startsWith('sha256:')));
-        assert.equal(layerDecision.refusals.length + chosenLayers.length, candidates.length);
+        const chosenDigests = chosenLayers.map((each) => each.digest);
+        const accountedFor = [
+          ...layerDecision.refusals.map((each) => each.candidate.split(' ')[0]),
+          ...chosenDigests,
+        ];
+        assert.ok(candidates.every((each) => accountedFor.includes(each.digest)));
         const childDecision = chooseChild({ kind: 'index', mediaType: '', manifests: candidates });
         const hasWasm = candidates.some(
           (each) =>
@@ -167,8 +230,8 @@ describe('the layer with the module', () => {
             each.platform?.os === 'wasip1' &&
             each.platform.architecture === 'wasm',
         );
-        if (hasWasm) {
-          const platform = childDecision.kind === 'chosen' ? childDecision.descriptor.platform : undefined;
+        if (hasWasm && childDecision.kind === 'chosen') {
+          const { platform } = childDecision.descriptor;
           assert.equal(`${platform?.os}/${platform?.architecture}`, 'wasip1/wasm');
         }
         assert.equal(

@@ -22,6 +22,7 @@ describe('a manifest', () => {
     assert.deepEqual(await read({ schemaVersion: 2, config: layer, layers: [layer], extra: 1 }, 'text/x'), {
       kind: 'image',
       mediaType: 'text/x',
+      artifactType: 'application/wasm',
       config: descriptor,
       layers: [descriptor],
     });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { parseChallenges } from '../../../../agent/fetch/oci/challenge.ts';
-import { checkRealm, parseTokenAnswer, tokenRequest } from '../../../../agent/fetch/oci/token.ts';
+import { checkRealm, parseTokenAnswer, tokenRequests } from '../../../../agent/fetch/oci/token.ts';
 
 const context = {
   registryOrigin: 'https://reg.test',
@@ -62,11 +62,12 @@ describe('a token request', () => {
   const realm = new URL('https://auth.test/token?a=b');
 
   it('names service and scope beside what the realm has, and sends user and password', () => {
-    const request = tokenRequest(realm, challenge, 'team/plugin', {
+    const { first: request, fallback } = tokenRequests(realm, challenge, 'team/plugin', {
       kind: 'basic',
       username: 'ann',
       password: 'p',
     });
+    assert.equal(fallback, undefined);
     assert.equal(request.method, 'GET');
     assert.equal(
       request.url,
@@ -76,11 +77,30 @@ describe('a token request', () => {
   });
 
   it('without credentials asks anonymously', () => {
-    assert.equal(tokenRequest(realm, challenge, 'x', { kind: 'anonymous' }).authorization, undefined);
+    assert.equal(tokenRequests(realm, challenge, 'x', { kind: 'anonymous' }).first.authorization, undefined);
   });
 
-  it('with an identity token is a refresh whose secret is in the body only', () => {
-    const request = tokenRequest(realm, challenge, 'x', { kind: 'identity-token', token: 'secret&1' });
+  it('names other repositories of the challenge too, for pulling only, and nothing else', () => {
+    const [wide] = parseChallenges([
+      'Bearer realm="https://auth.test/",scope="repository:virtual/x:pull,push registry:catalog:* repository:x:pull repository:../y:pull"',
+    ]);
+    assert.ok(wide);
+    const { first } = tokenRequests(new URL('https://auth.test/'), wide, 'x', { kind: 'anonymous' });
+    assert.deepEqual(new URL(first.url).searchParams.getAll('scope'), [
+      'repository:x:pull',
+      'repository:virtual/x:pull',
+    ]);
+  });
+
+  it('with an identity token is a refresh whose secret is in the body only, or else a password', () => {
+    const { first: request, fallback } = tokenRequests(realm, challenge, 'x', {
+      kind: 'identity-token',
+      token: 'secret&1',
+      username: 'ann',
+    });
+    assert.equal(fallback?.method, 'GET');
+    assert.equal(fallback?.url, 'https://auth.test/token?a=b&service=reg+test&scope=repository%3Ax%3Apull');
+    assert.equal(fallback?.authorization, `Basic ${Buffer.from('ann:secret&1').toString('base64')}`);
     assert.equal(request.method, 'POST');
     assert.equal(request.url, 'https://auth.test/token?a=b');
     const form = new URLSearchParams(request.body);
@@ -92,8 +112,17 @@ describe('a token request', () => {
 
 describe('a token answer', () => {
   it('gives token or access_token', () => {
-    assert.equal(parseTokenAnswer('{"token":"a","access_token":"b"}'), 'a');
-    assert.equal(parseTokenAnswer('{"token":"","access_token":"b"}'), 'b');
+    assert.equal(parseTokenAnswer('{"token":"a","access_token":"b"}').value, 'a');
+    assert.equal(parseTokenAnswer('{"token":"","access_token":"b"}').value, 'b');
+  });
+
+  it('is believed for nine tenths of its life: a minute when it does not say, an hour at most', () => {
+    const lifetimeMs = (expires: unknown): number =>
+      parseTokenAnswer(JSON.stringify({ token: 'a', expires_in: expires })).lifetimeMs;
+    assert.deepEqual(
+      [undefined, 300, 0, -1, '300', 1e9].map(lifetimeMs),
+      [54_000, 270_000, 54_000, 54_000, 54_000, 3_240_000],
+    );
   });
 
   it('that holds none, or one that breaks headers, is refused without being quoted', () => {

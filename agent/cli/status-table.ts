@@ -1,0 +1,159 @@
+import {
+  byUrgency,
+  connectionWords,
+  countWords,
+  inForceWords,
+  nextTryWords,
+  sizeWords,
+  spanWords,
+} from '../status/plugin-words.ts';
+import type { ReportedPlugin, WasmReport } from '../status/wasm-report.ts';
+import { shortPluginName } from '../wasm/plugin-name.ts';
+
+/** No line is longer, colours not counted. */
+const maxWidth = 100;
+
+/** A longer name has a line of its own; so wide that with the widest of all other cells a line fits. */
+const maxNameWidth = 26;
+
+const gap = '  ';
+
+/** `cache`, `http` or `oci`; nothing for what needs no download. */
+const maxSourceWidth = 6;
+
+export interface StatusTableOptions {
+  /** Epoch ms. */
+  readonly nowMs: number;
+  readonly isColoured: boolean;
+}
+
+type Colour = 'red' | 'green' | 'yellow' | 'dim' | undefined;
+
+interface Cell {
+  readonly text: string;
+  readonly colour?: Colour;
+}
+
+/** The report as an aligned table, those that need a look first; each failure has its reason below. Pure. */
+export function formatStatusTable(report: WasmReport, options: StatusTableOptions): string {
+  const { nowMs, isColoured } = options;
+  const plugins = byUrgency(report.plugins);
+  const head = [
+    ...field('node', report.nodeId),
+    ...field('istiod', connectionWords(report, nowMs)),
+    ...field(
+      'plugins',
+      report.isConversionEnabled ? countWords(plugins) : 'relayed untouched, by configuration',
+    ),
+  ];
+  if (plugins.length === 0) return `${head.join('\n')}\n`;
+  const titles = ['PLUGIN', 'STATE', 'IN FORCE', 'SOURCE', 'SIZE', 'RUNNING', 'SINCE', 'NEXT TRY'];
+  const rows = plugins.map((plugin) => cellsOf(plugin, nowMs));
+  const widths = titles.map((title, column) =>
+    Math.max(title.length, ...rows.map((cells) => widthIn(cells[column], column))),
+  );
+  const line = (cells: readonly Cell[]): string => formatRow(cells, widths, isColoured);
+  const body = rows.flatMap((cells, index) => {
+    const plugin = plugins[index];
+    return [...splitName(cells).map(line), ...(plugin === undefined ? [] : reasonLines(plugin))];
+  });
+  return `${[...head, '', line(titles.map((text) => ({ text }))), ...body].join('\n')}\n`;
+}
+
+function cellsOf(plugin: ReportedPlugin, nowMs: number): readonly Cell[] {
+  const { state, stateSince, inForce, sizeBytes, runningDigest } = plugin;
+  return [
+    { text: visible(shortPluginName(plugin.name)) },
+    { text: state, colour: stateColour(state) },
+    { text: inForceWords(plugin), colour: inForce === 'fallback' ? 'red' : undefined },
+    { text: visible(plugin.source ?? '-').slice(0, maxSourceWidth) },
+    { text: sizeBytes === undefined ? '-' : sizeWords(sizeBytes) },
+    { text: visible(runningDigest?.slice(0, 8) ?? '-') },
+    { text: stateSince === undefined ? '-' : firstUnit(spanWords(nowMs - Date.parse(stateSince))) },
+    { text: shortTry(nextTryWords(plugin, nowMs)) },
+  ];
+}
+
+function firstUnit(span: string): string {
+  return span.split(' ', 1)[0] ?? '';
+}
+
+function shortTry(words: string | undefined): string {
+  if (words === undefined) return '-';
+  return words.startsWith('in ') ? `in ${firstUnit(words.slice(3))}` : words.replace('with the ', '');
+}
+
+function stateColour(state: ReportedPlugin['state']): Colour {
+  switch (state) {
+    case 'active':
+      return 'green';
+    case 'failed':
+      return 'red';
+    case 'preparing':
+    case 'offered':
+      return 'yellow';
+    case 'none':
+      return 'dim';
+    default:
+      return state satisfies never;
+  }
+}
+
+function widthIn(cell: Cell | undefined, column: number): number {
+  const width = cell?.text.length ?? 0;
+  return column === 0 && width > maxNameWidth ? 0 : width;
+}
+
+/** A long name stands above its row. */
+function splitName(cells: readonly Cell[]): readonly (readonly Cell[])[] {
+  const [name, ...rest] = cells;
+  if (name === undefined || name.text.length <= maxNameWidth) return [cells];
+  return [...wrap(name.text, maxWidth).map((text) => [{ text }]), [{ text: '' }, ...rest]];
+}
+
+function formatRow(cells: readonly Cell[], widths: readonly number[], isColoured: boolean): string {
+  const texts = cells.map(({ text, colour }, column) => {
+    const padding = ' '.repeat(Math.max(0, (widths[column] ?? 0) - text.length));
+    return `${isColoured ? paint(text, colour) : text}${column === cells.length - 1 ? '' : padding}`;
+  });
+  return texts.join(gap).trimEnd();
+}
+
+const colourCodes: Readonly<Record<NonNullable<Colour>, number>> = { red: 31, green: 32, yellow: 33, dim: 2 };
+
+function paint(text: string, colour: Colour): string {
+  return colour === undefined ? text : `\u001b[${colourCodes[colour]}m${text}\u001b[0m`;
+}
+
+function reasonLines({ state, lastError, failedAttemptCount }: ReportedPlugin): readonly string[] {
+  if (state !== 'failed' || lastError === undefined) return [];
+  const tries = failedAttemptCount > 1 ? `(${failedAttemptCount} tries) ` : '';
+  return wrap(`why: ${tries}${visible(lastError)}`, maxWidth - gap.length).map((text) => `${gap}${text}`);
+}
+
+function field(name: string, value: string): readonly string[] {
+  const indent = 9;
+  const lines = wrap(visible(value), maxWidth - indent);
+  return lines.map((text, index) => `${(index === 0 ? name : '').padEnd(indent)}${text}`);
+}
+
+/** At blanks where it can be, else anywhere. */
+function wrap(text: string, width: number): readonly string[] {
+  const lines: string[] = [];
+  let rest = text;
+  while (rest.length > width) {
+    const blank = rest.lastIndexOf(' ', width);
+    const end = blank > width / 2 ? blank : width;
+    lines.push(rest.slice(0, end));
+    rest = rest.slice(end).trimStart();
+  }
+  return [...lines, rest];
+}
+
+/** Text of others must not move the cursor or change the terminal: control and direction characters are spelt out. */
+function visible(text: string): string {
+  return text.replaceAll(
+    /[\p{Cc}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu,
+    (character) => `\\u${(character.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`,
+  );
+}

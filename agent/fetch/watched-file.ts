@@ -1,0 +1,56 @@
+import { readFile, stat } from 'node:fs/promises';
+
+/** A file as it was last read. */
+export interface FileContent<Value> {
+  /** Changes with the file, also when a mounted secret is swapped under its name. */
+  readonly stamp: string;
+  readonly value: Value;
+}
+
+/** Why a file is not used. `missing` files may come later. */
+export type FileReading<Value> =
+  | ({ readonly kind: 'read' } & FileContent<Value>)
+  | { readonly kind: 'missing' };
+
+/** Reads one small file again when it has changed, and parses it once for each change. */
+export class WatchedFile<Value> {
+  readonly #path: string;
+  readonly #maxSizeBytes: number;
+  readonly #parse: (text: string) => Value;
+  #content: FileContent<Value> | undefined;
+
+  constructor(
+    path: string,
+    options: { readonly maxSizeBytes: number; readonly parse: (text: string) => Value },
+  ) {
+    this.#path = path;
+    this.#maxSizeBytes = options.maxSizeBytes;
+    this.#parse = options.parse;
+  }
+
+  /** Throws RangeError when it is too large, what the file system throws, and what `parse` throws. */
+  async read(): Promise<FileReading<Value>> {
+    const stamp = await this.#stamp();
+    if (stamp === undefined) return { kind: 'missing' };
+    if (this.#content?.stamp !== stamp) {
+      this.#content = { stamp, value: this.#parse(await readFile(this.#path, 'utf8')) };
+    }
+    return { kind: 'read', ...this.#content };
+  }
+
+  async #stamp(): Promise<string | undefined> {
+    try {
+      const stats = await stat(this.#path, { bigint: true });
+      if (!stats.isFile()) throw new RangeError('it is not a regular file');
+      if (stats.size > this.#maxSizeBytes) {
+        throw new RangeError(`it is larger than ${this.#maxSizeBytes} bytes`);
+      }
+      const { dev, ino, size, mtimeNs, ctimeNs } = stats;
+      return [dev, ino, size, mtimeNs, ctimeNs].join(' ');
+    } catch (error) {
+      const code: unknown = error instanceof Error && 'code' in error ? error.code : undefined;
+      if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+      throw error;
+    }
+  }
+}

@@ -1,0 +1,169 @@
+import assert from 'node:assert/strict';
+import { createServer } from 'node:net';
+import test from 'node:test';
+import { runCommand } from '../../agent/cli/command-process.ts';
+import { freePorts } from '../../support/free-ports.ts';
+import { createWorkspace } from '../../support/workspace.ts';
+import { checkStop } from './checks.ts';
+import { Scene } from './scene.ts';
+
+/** What a pod has, so that only what a test adds is wrong. */
+const podEnv = {
+  POD_NAME: 'web-0',
+  POD_NAMESPACE: 'shop',
+  INSTANCE_IP: '10.0.0.5',
+  DISABLE_ENVOY: 'true',
+};
+
+/** Everything an agent cannot start with, in one environment, and the line each must give. */
+const errorCases: readonly (readonly [string, Readonly<Record<string, string>>, string])[] = [
+  [
+    'a metadata key that is no boolean',
+    { ISTIO_META_DNS_CAPTURE: 'yes' },
+    'ISTIO_META_DNS_CAPTURE: metadata key DNS_CAPTURE must be a boolean in a text, got "yes"; ',
+  ],
+  [
+    'a port that is none',
+    { ENVOY_STATUS_PORT: '99999' },
+    'ENVOY_STATUS_PORT: is 99999; set a port from 1 to 65535',
+  ],
+  [
+    'a negative port',
+    { ENVOY_PROMETHEUS_PORT: '-1' },
+    'ENVOY_PROMETHEUS_PORT: is -1; set a port from 1 to 65535',
+  ],
+  [
+    'a socket file name with a folder',
+    { WORKLOAD_IDENTITY_SOCKET_FILE: 'a/b' },
+    'WORKLOAD_IDENTITY_SOCKET_FILE: ',
+  ],
+];
+
+test('everything that is wrong in one environment is told at once, and the exit code is 255', async () => {
+  await using workspace = await createWorkspace();
+  const proxyConfig = {
+    discoveryAddress: 'nowhere',
+    proxyAdminPort: 0,
+    drainDuration: 'soon',
+    concurrency: 'many',
+    binaryPath: '',
+  };
+  const { code, stdout, stderr } = await runCommand(['proxy', 'sidecar'], {
+    cwd: workspace.root,
+    env: Object.assign(
+      { ...podEnv, DOCKER_AUTH_CONFIG: 'hunter2', PROXY_CONFIG: JSON.stringify(proxyConfig) },
+      ...errorCases.map(([, env]) => env),
+    ),
+  });
+  assert.equal(code, 255);
+  const expected = [
+    ...errorCases.map(([, , line]) => line),
+    'PROXY_CONFIG.drainDuration: expected a duration, got "soon"; ',
+    'PROXY_CONFIG.concurrency: expected ',
+    'ProxyConfig.discoveryAddress: is "nowhere"; ',
+    'ProxyConfig.proxyAdminPort: is 0; ',
+    'ProxyConfig.binaryPath: is empty; ',
+  ];
+  const lines = stderr.trimEnd().split('\n');
+  for (const line of expected) {
+    assert.ok(
+      lines.some((each) => each.startsWith(`Error: ${line}`)),
+      `${line}\nis not in\n${stderr}`,
+    );
+    assert.ok(stdout.includes(`\terror\t${line}`), `${line} is in the log too`);
+  }
+  assert.equal(lines.length, expected.length, stderr);
+  assert.doesNotMatch(stdout + stderr, /hunter2/);
+});
+
+for (const [name, proxyConfig, line] of [
+  ['a PROXY_CONFIG that is no document', '{"discoveryAddress": ', /^Error: PROXY_CONFIG: /m],
+  ['a PROXY_CONFIG that is a list', '[]', /^Error: PROXY_CONFIG: /m],
+] as const) {
+  test(`${name} ends with 255 and says why`, async () => {
+    await using workspace = await createWorkspace();
+    const env = { ...podEnv, PROXY_CONFIG: proxyConfig };
+    const { code, stderr } = await runCommand(['proxy', 'sidecar'], { cwd: workspace.root, env });
+    assert.match(stderr, line);
+    assert.equal(code, 255);
+  });
+}
+
+test('values that the stock agent would take for the default are warned about, and the agent works', async (t) => {
+  const table: readonly (readonly [string, string, RegExp])[] = [
+    ['ISTIO_WASM_MAX_BINARY_SIZE_BYTES', 'huge', /"huge" is not an integer; using 268435456/],
+    ['WASM_HTTP_REQUEST_TIMEOUT', 'soon', /"soon" is not a duration \(such as 1h30m or 100ms\); using /],
+    ['WASM_HTTP_REQUEST_MAX_RETRIES', '0', /0 would allow no attempt at all; using 1/],
+    ['WASM_MODULE_EXPIRY', '-1h', /is negative; using 86400s/],
+    [
+      'ISTIO_AGENT_ENABLE_WASM_REMOTE_LOAD_CONVERSION',
+      'yes',
+      /"yes" is not a boolean \(true or false\); using true/,
+    ],
+    [
+      'BLOCKED_CIDRS_IN_WASM_FETCH',
+      '10.0.0.0/33',
+      /"10\.0\.0\.0\/33" is not an address range such as 10\.0\.0\.0\/8; ignored/,
+    ],
+    ['ISTIO_GPRC_MAXRECVMSGSIZE', '4MB', /"4MB" is not an integer; using 4194304/],
+  ];
+  const env = Object.fromEntries(table.map(([name, value]) => [name, value]));
+  const scene = await Scene.start(t, { env });
+  for (const [name, , warning] of table) {
+    const line = await scene.agent.waitForLog(new RegExp(`\\twarn\\t${name}: `));
+    assert.match(line, warning);
+  }
+  await scene.ready();
+  await checkStop(scene);
+});
+
+test('a status port that is taken ends the agent with 255 and says so', async () => {
+  await using workspace = await createWorkspace();
+  const [port = 0] = await freePorts(1);
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(port, resolve));
+  try {
+    const proxyConfig = { discoveryAddress: '127.0.0.1:1', controlPlaneAuthPolicy: 'NONE', statusPort: port };
+    const { code, stderr } = await runCommand(['proxy', 'sidecar'], {
+      cwd: workspace.root,
+      env: { ...podEnv, PROXY_CONFIG: JSON.stringify(proxyConfig) },
+    });
+    assert.match(stderr, new RegExp(`^Error: .*${port}.*EADDRINUSE`, 'm'));
+    assert.equal(code, 255);
+  } finally {
+    server.close();
+  }
+});
+
+test('a folder where the socket for Envoy should be ends the agent with 255 and says so', async () => {
+  await using workspace = await createWorkspace();
+  await workspace.write('etc/istio/proxy/XDS/a-file', 'in the way');
+  const [statusPort = 0] = await freePorts(1);
+  const proxyConfig = { discoveryAddress: '127.0.0.1:1', controlPlaneAuthPolicy: 'NONE', statusPort };
+  const { code, stderr } = await runCommand(['proxy', 'sidecar'], {
+    cwd: workspace.root,
+    env: { ...podEnv, PROXY_CONFIG: JSON.stringify(proxyConfig) },
+  });
+  assert.match(stderr, /^Error: failed to remove unix:\/\/\S+\/etc\/istio\/proxy\/XDS: /m);
+  assert.equal(code, 255);
+});
+
+test('a cache folder whose path leads through a file ends the agent with 255 and says so', async () => {
+  await using workspace = await createWorkspace();
+  await workspace.write('a-file', 'not a folder');
+  const [statusPort = 0] = await freePorts(1);
+  const proxyConfig = { discoveryAddress: '127.0.0.1:1', controlPlaneAuthPolicy: 'NONE', statusPort };
+  const { code, stderr } = await runCommand(['proxy', 'sidecar'], {
+    cwd: workspace.root,
+    env: {
+      ...podEnv,
+      PROXY_CONFIG: JSON.stringify(proxyConfig),
+      WASM_DATA_DIR: workspace.path('a-file/data'),
+    },
+  });
+  assert.match(
+    stderr,
+    /^Error: the cache folder of Wasm modules cannot be \S+a-file\/data: .*WASM_DATA_DIR/m,
+  );
+  assert.equal(code, 255);
+});
