@@ -196,6 +196,20 @@ export class Gateway {
     return page.plugins.find((plugin) => plugin['name'] === name);
   }
 
+  /** Waits until `/debug/wasm` says that this is in force under a name; gives what else it says. */
+  async untilInForce(name: string, inForce: string): Promise<Record<string, unknown>> {
+    return await poll(
+      async () => {
+        const plugin = await this.plugin(name);
+        const isThere = plugin !== undefined && plugin['inForce'] === inForce;
+        return isThere
+          ? { done: true, value: plugin }
+          : { done: false, seen: JSON.stringify(plugin) ?? 'no plugin' };
+      },
+      { what: `${inForce} in force for ${name}`, deadlineMs },
+    );
+  }
+
   /** Ends agent and Envoy as a lost node does, and starts them again as the same pod on the same volumes. */
   async restartAgent(how: 'stop' | 'kill'): Promise<void> {
     if (how === 'stop') await this.agent.stop();

@@ -57,10 +57,9 @@ for (const mode of modes) {
         assert.ok(nack.message.includes('wasm/missing'), nack.message);
         assert.equal(gateway.controlPlane.counter('pilot_total_xds_rejects', 'ecds'), 1);
         await gateway.until('/productpage', status);
-        const seen = await gateway.plugin(plugin.name);
-        assert.equal(seen?.['state'], 'failed');
-        assert.equal(seen?.['inForce'], 'fallback');
-        assert.ok(String(seen?.['lastError']).includes('wasm/missing'));
+        const seen = await gateway.untilInForce(plugin.name, 'fallback');
+        assert.equal(seen['state'], 'failed');
+        assert.ok(String(seen['lastError']).includes('wasm/missing'));
       });
     }
 

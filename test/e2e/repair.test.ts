@@ -68,9 +68,8 @@ for (const mode of modes) {
       await gateway.restartAgent('stop');
       await gateway.until('/productpage', 401);
       assert.equal(await gateway.status('/other'), 200);
-      const seen = await gateway.plugin(missing.name);
-      assert.equal(seen?.['inForce'], 'last-known-good');
-      assert.equal(seen?.['state'], 'failed');
+      const seen = await gateway.untilInForce(missing.name, 'last-known-good');
+      assert.equal(seen['state'], 'failed');
     });
 
     test('an update that cannot be had interrupts no request', async (t) => {
