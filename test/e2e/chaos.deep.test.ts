@@ -74,14 +74,14 @@ class Chaos {
 
   /** Requests without pause until `stop` is called; gives all that they showed. */
   watch(): { stop: () => Promise<ReadonlySet<string>> } {
-    let isStopped = false;
+    const stopped = new AbortController();
     const seen = new Set<string>();
     const running = (async () => {
-      while (!isStopped) seen.add(await this.shown());
+      while (!stopped.signal.aborted) seen.add(await this.shown());
     })();
     return {
       async stop() {
-        isStopped = true;
+        stopped.abort();
         await running;
         return seen;
       },
