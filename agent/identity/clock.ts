@@ -1,0 +1,58 @@
+/** Time as the certificate side sees it; a test gives one that it moves by hand. */
+export interface Clock {
+  /** Epoch milliseconds. */
+  now(): number;
+  /** Calls back once after `delayMs` (at most `longestDelayMs`), unless disposed before. */
+  schedule(delayMs: number, callback: () => void): Disposable;
+}
+
+/** Longest delay of a timer of Node: a longer one would fire at once. */
+export const longestDelayMs = 2 ** 31 - 1;
+
+/** The time of this machine. */
+export const systemClock: Clock = {
+  now: Date.now,
+  schedule(delayMs, callback) {
+    const timer = setTimeout(callback, Math.min(delayMs, longestDelayMs));
+    return { [Symbol.dispose]: () => clearTimeout(timer) };
+  },
+};
+
+/** Resolves after `delayMs`. Rejects with the signal's reason when that is aborted first. */
+export async function wait(
+  clock: Clock,
+  delayMs: number,
+  options: { readonly signal: AbortSignal },
+): Promise<void> {
+  const { signal } = options;
+  signal.throwIfAborted();
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const onAbort = (): void => reject(signal.reason);
+  signal.addEventListener('abort', onAbort, { once: true });
+  using _timer = clock.schedule(delayMs, resolve);
+  try {
+    await promise;
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}
+
+/**
+ * Settles as `work` does, or rejects with the signal's reason when that is aborted first; the work goes on then, for
+ * whoever else waits for it.
+ */
+export async function unlessAborted<Value>(
+  work: Promise<Value>,
+  options: { readonly signal: AbortSignal },
+): Promise<Value> {
+  const { signal } = options;
+  signal.throwIfAborted();
+  const { promise, reject } = Promise.withResolvers<never>();
+  const onAbort = (): void => reject(signal.reason);
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}
