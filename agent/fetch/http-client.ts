@@ -1,11 +1,11 @@
 import type { LookupFunction } from 'node:net';
 import { LRUCache } from 'lru-cache';
-import type * as undiciTypes from 'undici';
 import type { Dispatcher, Pool } from 'undici';
 import { basicAuthorization } from './basic-authorization.ts';
 import type { EgressGuard } from './egress-guard.ts';
 import { type FetchSettings, permissiveSettings } from './fetch-settings.ts';
 import { type HostTls, HostTlsFiles } from './host-tls.ts';
+import { type HttpLibrary, loadHttpLibrary, loadProxyLibrary, type ProxyLibrary } from './http-library.ts';
 import type { InsecureHosts } from './insecure-hosts.ts';
 import { displayUrl, hostTextOf } from './module-url.ts';
 import { abortFailure, networkFailure } from './network-failure.ts';
@@ -48,8 +48,6 @@ export interface HttpClientOptions {
   readonly settings?: FetchSettings;
 }
 
-type Undici = typeof undiciTypes;
-
 /** Time to connect, TLS included (the stock agent's dialer). */
 const connectTimeoutMs = 30_000;
 /** A peer that sends nothing for this long is gone, whatever the deadline of the whole fetch. */
@@ -80,7 +78,8 @@ export class HttpClient {
   });
   readonly #retired = new Set<Dispatcher>();
   readonly #closing = new AbortController();
-  #library: Promise<Undici> | undefined;
+  #library: Promise<HttpLibrary> | undefined;
+  #proxyLibrary: Promise<ProxyLibrary> | undefined;
 
   constructor(options: HttpClientOptions) {
     this.#options = options;
@@ -149,7 +148,8 @@ export class HttpClient {
         ...route.headers,
       };
       if (authorization !== undefined) headers['authorization'] = authorization;
-      const answer = await route.dispatcher.request({
+      const { request: send } = await this.#load();
+      const answer = await send(route.dispatcher, {
         origin: route.origin,
         path: route.path,
         method: request.method,
@@ -191,38 +191,40 @@ export class HttpClient {
 
   /** `tls` undefined: it is not used. */
   async #agent(tls: HostTls | undefined): Promise<Dispatcher> {
-    const undici = await this.#load();
+    const library = await this.#load();
     return this.#dispatcher(`direct ${tls?.key ?? 'plain'}`, (connections) => {
-      const connect = this.#connector(undici, tls);
-      return new undici.Agent({ connect, connections });
+      const connect = this.#connector(library, tls);
+      return new library.Agent({ connect, connections });
     });
   }
 
   async #tunnel(proxy: URL, tls: HostTls): Promise<Dispatcher> {
-    const undici = await this.#load();
+    const library = await this.#load();
+    this.#proxyLibrary ??= loadProxyLibrary();
+    const { Pool, ProxyAgent } = await this.#proxyLibrary;
     const proxyTls =
       proxy.protocol === 'https:' ? await this.#hostTls.tlsFor(proxy.host, 'proxy') : undefined;
     const key = `tunnel ${proxyTls?.key ?? 'plain'} ${tls.key} ${proxy.href}`;
     return this.#dispatcher(key, (connections) => {
       const proxyAuthorization = basicAuthorization(proxy);
-      return new undici.ProxyAgent({
+      return new ProxyAgent({
         uri: proxy.origin,
         ...(proxyAuthorization === undefined ? {} : { token: proxyAuthorization }),
         requestTls: tls.options,
         connections,
         // The connection to the proxy is the one that is dialled: it passes the guard.
         clientFactory: (origin: URL, options: object) => {
-          const connect = this.#connector(undici, proxyTls);
-          return new undici.Pool(origin, { ...(options as Pool.Options), connect });
+          const connect = this.#connector(library, proxyTls);
+          return new Pool(origin, { ...(options as Pool.Options), connect });
         },
       });
     });
   }
 
-  #connector(undici: Undici, tls: HostTls | undefined): NonNullable<Pool.Options['connect']> {
+  #connector(library: HttpLibrary, tls: HostTls | undefined): NonNullable<Pool.Options['connect']> {
     const { guard } = this.#options;
     const lookup: LookupFunction = guard.lookup;
-    const connect = undici.buildConnector({ timeout: connectTimeoutMs, ...tls?.options, lookup });
+    const connect = library.buildConnector({ timeout: connectTimeoutMs, ...tls?.options, lookup });
     return (target, callback) => {
       // Literal addresses are never looked up.
       const refusal = guard.refusal(target.hostname);
@@ -248,8 +250,8 @@ export class HttpClient {
       .finally(() => this.#retired.delete(dispatcher));
   }
 
-  async #load(): Promise<Undici> {
-    this.#library ??= import('undici');
+  async #load(): Promise<HttpLibrary> {
+    this.#library ??= loadHttpLibrary();
     return this.#library;
   }
 }

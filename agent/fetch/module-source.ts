@@ -1,56 +1,31 @@
-import type { BlobStore, RecordIndex, Sha256 } from '../../cache/types.ts';
+import type { Sha256 } from '../../cache/types.ts';
 import type { WasmMetrics } from '../../metrics/wasm-metrics.ts';
-import type { WasmConfig } from '../config/agent-config.ts';
 import type { Logger } from '../log.ts';
-import { type CacheRecord, CacheRecords, isReadableBy, type UrlRecord, versionFor } from './cache-records.ts';
-import { CredentialHelpers } from './credential-helper.ts';
-import { CredentialResolver } from './credentials.ts';
-import { type AddressLookup, EgressGuard } from './egress-guard.ts';
-import { type FetchSettings, permissiveSettings } from './fetch-settings.ts';
-import { FileFetcher } from './file-fetcher.ts';
-import { HostRest } from './host-rest.ts';
-import { HttpClient } from './http-client.ts';
-import { HttpSource } from './http-source.ts';
-import { ImageFetcher } from './image-fetcher.ts';
-import { InsecureHosts } from './insecure-hosts.ts';
-import { ModuleFetcher, type SourcedModule } from './module-fetcher.ts';
+import { type CacheRecords, isReadableBy, type UrlRecord, versionFor } from './cache-records.ts';
+import type { CredentialResolver } from './credentials.ts';
+import { buildFetchParts, type CachedModuleSourceOptions } from './fetch-parts.ts';
+import type { FetchSettings } from './fetch-settings.ts';
+import type { HttpClient } from './http-client.ts';
+import type { ModuleFetcher, SourcedModule } from './module-fetcher.ts';
 import { type Flight, type FlightPhase, ModuleFlights } from './module-flights.ts';
-import { receiveModule } from './module-receiver.ts';
 import { displayUrl } from './module-url.ts';
 import { abortFailure } from './network-failure.ts';
 import { warmManifestParser } from './oci/manifest.ts';
-import { RegistryClient } from './oci/registry.ts';
-import { OciSource } from './oci/source.ts';
 import { matchPin } from './pin.ts';
 import type { FetchClock, FetchLimits } from './retry.ts';
 import { mayServeStale } from './stale-rule.ts';
-import { type StoredModule, StoredModules } from './stored-modules.ts';
+import type { StoredModule, StoredModules } from './stored-modules.ts';
 import { FetchError, type FetchedModule, type ModuleRequest, type ModuleSource } from './types.ts';
 import { type WantedModule, wantModule } from './wanted-module.ts';
-
-export interface CachedModuleSourceOptions {
-  readonly config: WasmConfig;
-  /** Not closed by this class. */
-  readonly store: BlobStore;
-  /** Not closed by this class. */
-  readonly records: RecordIndex<CacheRecord>;
-  readonly metrics: WasmMetrics;
-  readonly log: Logger;
-  /** What the operator has set; asked anew for each request. Default: nothing. */
-  readonly settings?: FetchSettings;
-  /** For tests: folders of helper programs, as in `PATH`. */
-  readonly helperPath?: string;
-  /** For tests: names are resolved by this instead of the system. */
-  readonly lookup?: AddressLookup;
-  /** For tests: first waits between attempts, in ms. */
-  readonly firstWaits?: { readonly httpMs: number; readonly registryMs: number };
-}
 
 type Lookup =
   | ({ readonly kind: 'hit' } & StoredModule)
   /** It is there, but nobody with this credential has read it yet. */
   | ({ readonly kind: 'unproven' } & StoredModule)
   | { readonly kind: 'miss' };
+
+/** Envoy has its config by then. */
+const warmDelayMs = 2_000;
 
 /** A polled tag is not asked for more often. */
 const minRecheckMs = 1_000;
@@ -78,68 +53,18 @@ export class CachedModuleSource implements ModuleSource {
   readonly #flights = new ModuleFlights<SourcedModule>();
   readonly #clock: FetchClock = { nowMs: () => performance.now(), random: Math.random };
   #warming: Promise<void> | undefined;
+  #warmTimer: NodeJS.Timeout | undefined;
 
   constructor(options: CachedModuleSourceOptions) {
-    const { config, store, log, metrics, firstWaits: waits } = options;
-    const clock = this.#clock;
-    const settings = options.settings ?? permissiveSettings;
-    const records = new CacheRecords({ index: options.records, epochMs: Date.now });
-    const modules = new StoredModules({ store, records, metrics });
-    this.#records = records;
-    this.#modules = modules;
-    this.#metrics = metrics;
-    this.#log = log;
-    this.#settings = settings;
-    this.#credentials = new CredentialResolver(
-      config.registryCredentials,
-      (registry) => settings.host(registry)?.credentialsFile,
-    );
-    const guard = new EgressGuard({
-      blockedCidrs: config.blockedCidrs,
-      moreCidrs: settings.blockedCidrs,
-      ...(options.lookup === undefined ? {} : { lookup: options.lookup }),
-    });
-    const insecureHosts = new InsecureHosts(
-      config.insecureRegistries,
-      (hostText) => settings.host(hostText)?.isPlainHttp === true,
-    );
-    const client = new HttpClient({ guard, insecureHosts, proxies: config.outboundProxy, settings });
-    this.#client = client;
-    const rest = new HostRest({ nowMs: clock.nowMs });
-    const maxModuleBytes = (): number =>
-      Math.min(config.maxModuleBytes, settings.maxModuleBytes() ?? Number.POSITIVE_INFINITY);
-    const http = new HttpSource({
-      client,
-      store,
-      insecureHosts,
-      log,
-      clock,
-      rest,
-      attemptTimeoutMs: config.httpRequestTimeoutMs,
-      maxAttemptCount: config.httpMaxAttemptCount,
-      maxModuleBytes,
-      ...(waits === undefined ? {} : { firstWaitMs: waits.httpMs }),
-    });
-    const { helperPath } = options;
-    const registries = new RegistryClient({
-      client,
-      insecureHosts,
-      clock,
-      rest,
-      helpers: new CredentialHelpers(helperPath === undefined ? {} : { path: helperPath }),
-      ...(waits === undefined ? {} : { firstWaitMs: waits.registryMs }),
-    });
-    const oci = new OciSource({ store, maxModuleBytes });
-    this.#fetcher = new ModuleFetcher({
-      http,
-      oci,
-      registries,
-      images: new ImageFetcher({ oci, modules, records, metrics }),
-      files: new FileFetcher({ modules, records, metrics }),
-      receiveBlob: async (body, { signal }) =>
-        receiveModule(body, { store, tarRule: 'module-bytes', maxSizeBytes: maxModuleBytes(), signal }),
-      clock,
-    });
+    const parts = buildFetchParts(options, this.#clock);
+    this.#records = parts.records;
+    this.#modules = parts.modules;
+    this.#settings = parts.settings;
+    this.#credentials = parts.credentials;
+    this.#client = parts.client;
+    this.#fetcher = parts.fetcher;
+    this.#metrics = options.metrics;
+    this.#log = options.log;
   }
 
   async fetch(request: ModuleRequest, options: { readonly signal: AbortSignal }): Promise<FetchedModule> {
@@ -178,8 +103,16 @@ export class CachedModuleSource implements ModuleSource {
     this.#metrics.cacheEntries(this.#records.moduleCount);
   }
 
+  /** A first hit says that downloads may follow: what they need is loaded when nothing waits for it. */
+  #warmLater(): void {
+    if (this.#warming !== undefined || this.#warmTimer !== undefined) return;
+    this.#warmTimer = setTimeout(() => void this.warm(), warmDelayMs);
+    this.#warmTimer.unref();
+  }
+
   /** Stops all fetches and resolves when they and their connections are gone. */
   async close(): Promise<void> {
+    clearTimeout(this.#warmTimer);
     await Promise.all([this.#flights.close(), this.#fetcher.close(), this.#client.close()]);
   }
 
@@ -188,8 +121,11 @@ export class CachedModuleSource implements ModuleSource {
     const lookup = await this.#lookUp(wanted);
     this.#metrics.cacheLookup(lookup.kind === 'hit');
     if (lookup.kind === 'hit') {
+      this.#warmLater();
       return this.#learned(wanted, { ...lookup, source: 'cache', trace: undefined, answered: undefined });
     }
+    // Beside the first connection; the client loads its own library.
+    if (wanted.origin.kind === 'oci') void warmManifestParser();
     // A hit needs none of these, and they cost more than it does.
     const timeoutMs = Math.min(Math.max(0, request.timeoutMs), maxTimerMs);
     const limits: FetchLimits = {

@@ -48,6 +48,7 @@ export class FetchFixture implements AsyncDisposable {
   readonly folder: string;
   readonly #options: FixtureOptions;
   readonly logLines: string[] = [];
+  #isFolderKept = false;
   store!: FileBlobStore;
   source!: CachedModuleSource;
   #index!: FileRecordIndex<CacheRecord>;
@@ -60,6 +61,14 @@ export class FetchFixture implements AsyncDisposable {
 
   static async open(options: FixtureOptions = {}): Promise<FetchFixture> {
     const fixture = new FetchFixture(await mkdtemp(join(tmpdir(), 'ferry-fetch-')), options);
+    await fixture.#start();
+    return fixture;
+  }
+
+  /** Over the folder of another fixture, which keeps it. */
+  static async over(folder: string, options: FixtureOptions = {}): Promise<FetchFixture> {
+    const fixture = new FetchFixture(folder, options);
+    fixture.#isFolderKept = true;
     await fixture.#start();
     return fixture;
   }
@@ -138,6 +147,11 @@ export class FetchFixture implements AsyncDisposable {
       .map((line) => line.replace('istio_agent_wasm_', ''));
   }
 
+  /** Resolves when the records are on disk. */
+  async flush(): Promise<void> {
+    await this.#index.flush();
+  }
+
   /** Everything the records hold, as it would be on disk. */
   recordsText(): string {
     return JSON.stringify([...this.#index.entries()]);
@@ -155,6 +169,6 @@ export class FetchFixture implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stop();
-    await rm(this.folder, { recursive: true, force: true });
+    if (!this.#isFolderKept) await rm(this.folder, { recursive: true, force: true });
   }
 }

@@ -116,6 +116,50 @@ describe('modules from image registries', () => {
     });
   }
 
+  it('come with the way they were found: every digest, what was taken and what was not', async () => {
+    const registry = new ImageRegistry();
+    const image = registry.image([spec, tarGzip, base], { tags: ['amd64'] });
+    const other = registry.image([tarGzip]);
+    const index = registry.index(
+      [
+        { image: other, platform: { os: 'linux', architecture: 'arm64' } },
+        { image, platform: { os: 'wasip1', architecture: 'wasm' } },
+      ],
+      { tags: ['v1'] },
+    );
+    await using server = await startWebServer(registry.handle);
+    await using fixture = await FetchFixture.open();
+    const fetched = await fixture.fetch(`oci://${server.host}/plugin:v1`);
+    assert.deepEqual(fetched.digests, {
+      index: [index.digest],
+      manifest: image.digest,
+      layer: sha256(layer),
+      module: sha256(module),
+    });
+    assert.equal(fetched.sourceName, `origin ${server.host}`);
+    const steps = fetched.trace?.steps ?? [];
+    assert.deepEqual(
+      steps.map(({ kind, taken, reason }) => [kind, taken.replace(/ .*/, ''), reason]),
+      [
+        ['index', `sha256:${index.digest}`, 'it is for wasip1/wasm'],
+        ['manifest', `sha256:${image.digest}`, 'it is the image'],
+        ['layer', `sha256:${sha256(layer)}`, 'it is a tar archive below the last'],
+        ['file', 'plugin.wasm', 'the module was in gzip > tar'],
+      ],
+    );
+    const refused = steps.flatMap((step) =>
+      step.refused.map(({ candidate, reason }) => `${candidate}: ${reason}`),
+    );
+    assert.equal(refused.length, 3);
+    for (const [position, pattern] of [
+      new RegExp(`${other.digest}.*arm64.*another image comes first`),
+      /spec\.v1\+yaml\): its media type is not that of a module/,
+      new RegExp(`${sha256(base.bytes)}: .*plugin\\.wasm not found`),
+    ].entries()) {
+      assert.match(refused[position] ?? '', pattern);
+    }
+  });
+
   it('are refused where two layers are modules, and both are named', async () => {
     const registry = new ImageRegistry();
     const layers = [module, wasmModule('other')].map((bytes) => ({ mediaType: wasmContent, bytes }));

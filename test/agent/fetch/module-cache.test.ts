@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { chmod, readFile, rm, writeFile } from 'node:fs/promises';
 import { describe, it } from 'node:test';
+import { promisify } from 'node:util';
 import { FetchFixture } from './fetch-fixture.ts';
 import { ImageRegistry, ociTarGzip, pullSecret, type StoredManifest } from './image-registry.ts';
 import { pluginLayer, sha256, wasmModule } from './module-bytes.ts';
@@ -396,5 +398,26 @@ describe('the module cache', () => {
       // The order of labels within a family is that of their first use.
       assert.deepEqual([...samples].sort(), ['cache_entries 1', ...expected].sort(), url);
     }
+  });
+});
+
+describe('what the first download needs', () => {
+  it('is loaded by a download and on request, not by a hit', async () => {
+    await using server = await startWebServer((_, response) => answer(response, 200, one));
+    await using fixture = await FetchFixture.open();
+    await fixture.fetch(server.url);
+    const script = new URL('loaded-process.ts', import.meta.url).pathname;
+    const run = async (step: string): Promise<readonly string[]> => {
+      const { stdout } = await promisify(execFile)(process.execPath, [
+        script,
+        fixture.folder,
+        server.url,
+        step,
+      ]);
+      return JSON.parse(stdout) as readonly string[];
+    };
+    await fixture.flush();
+    assert.deepEqual(await run('hit'), ['cache']);
+    assert.deepEqual(await run('warm'), ['undici', 'zod']);
   });
 });
