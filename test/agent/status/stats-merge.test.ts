@@ -451,7 +451,7 @@ test('Envoy that hangs leaves time for the application', async () => {
     await using application = await startPage(largePage, { 'content-type': openMetricsType });
     const { answer, page, failures } = await scrape(
       { envoy, targets: [target(application)] },
-      { headers: { 'x-prometheus-scrape-timeout-seconds': '1' } },
+      { headers: { 'x-prometheus-scrape-timeout-seconds': '4' } },
     );
     assert.ok(answer.isComplete);
     assert.equal(answer.headers['content-type'], openMetricsType);
