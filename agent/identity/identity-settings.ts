@@ -3,6 +3,7 @@ import { type ConfigReport, quoteValue } from '../config/config-report.ts';
 import { type EnvironmentRecord, variablesByPrefix } from '../config/environment.ts';
 import { parseGoDuration } from '../config/go-values.ts';
 import { parseHostPort } from '../config/host-port.ts';
+import { reservedNames } from '../xds/request-metadata.ts';
 import type { CsrConfig, KeyKind } from './csr.ts';
 import type { CaConfig, CaTlsConfig, IdentityConfig, WorkloadFiles } from './identity-config.ts';
 import type { KeyProvider } from './secret-messages.ts';
@@ -156,24 +157,6 @@ function readCaConfig(input: IdentityInput, report: ConfigReport): CaConfig {
     keepaliveTimeoutMs: values.GRPC_KEEPALIVE_TIMEOUT > 0 ? values.GRPC_KEEPALIVE_TIMEOUT : 10_000,
   };
 }
-
-/** Names that the transport owns: a configured header must not replace them (grpc-go `isReservedHeader`, RFC 9113 8.2.2). */
-const reservedNames = new Set([
-  'authorization',
-  'clusterid',
-  'connection',
-  'content-length',
-  'content-type',
-  'host',
-  'http2-settings',
-  'keep-alive',
-  'proxy-connection',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-  'user-agent',
-]);
 
 /** The values are not repeated in errors: they may be credentials. */
 function readHeaders(environment: EnvironmentRecord, report: ConfigReport): Record<string, string> {

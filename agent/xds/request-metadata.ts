@@ -14,7 +14,7 @@ export const methodPaths: Readonly<Record<StreamKind, string>> = {
 };
 
 /** Names that the transport owns: a configured header must not replace them (grpc-go `isReservedHeader`, RFC 9113 8.2.2). */
-const reservedNames = new Set([
+export const reservedNames: ReadonlySet<string> = new Set([
   'authorization',
   'clusterid',
   'connection',
