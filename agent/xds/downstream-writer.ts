@@ -3,6 +3,12 @@ import { encodeFrame } from './frames.ts';
 import { encodeGrpcMessage } from './grpc-message.ts';
 import type { GrpcStatus } from './grpc-status.ts';
 
+/**
+ * Relayed bytes that are gathered before they are written, in bytes. Envoy can use a message only when it is whole, so
+ * the parts of a small one wait for its end and are written at once; four DATA frames a write suffice for a large one.
+ */
+const gatherBytes = 64 * 1024;
+
 const responseHeaders = { ':status': 200, 'content-type': 'application/grpc' };
 
 /** The answer to a stream that gets no messages: headers that carry the status. */
@@ -31,8 +37,11 @@ export class DownstreamWriter {
   #position: Position = 'boundary';
   #queue: Uint8Array[] = [];
   #queuedBytes = 0;
-  /** Relayed bytes that are not written yet, because the next ones may follow them in the same memory. */
-  #span: Buffer | undefined;
+  /** Relayed bytes that are not written yet; parts that follow each other in the same memory are one. */
+  #gathered: Buffer[] = [];
+  #gatheredBytes = 0;
+  /** The end of a message is among them: they must not wait for more. */
+  #isEndGathered = false;
   #isFinished = false;
 
   /** `maxQueuedBytes` bounds what messages of the agent may keep in memory while Envoy does not read. */
@@ -56,32 +65,32 @@ export class DownstreamWriter {
     this.relay(header);
   }
 
-  /** Adds bytes of the message. Adjacent parts of one chunk are written as one; nothing is copied. */
+  /** Adds bytes of the message. Nothing is copied. */
   relay(part: Buffer): void {
-    const span = this.#span;
+    const gathered = this.#gathered;
+    const last = gathered.at(-1);
     if (
-      span !== undefined &&
-      span.buffer === part.buffer &&
-      span.byteOffset + span.length === part.byteOffset
+      last !== undefined &&
+      last.buffer === part.buffer &&
+      last.byteOffset + last.length === part.byteOffset
     ) {
-      this.#span = Buffer.from(span.buffer, span.byteOffset, span.length + part.length);
-      return;
+      gathered[gathered.length - 1] = Buffer.from(last.buffer, last.byteOffset, last.length + part.length);
+    } else {
+      gathered.push(part);
     }
-    this.flush();
-    this.#span = part;
+    this.#gatheredBytes += part.length;
+    if (this.#gatheredBytes >= gatherBytes) this.#flush();
   }
 
   endMessage(): void {
     this.#position = 'boundary';
+    this.#isEndGathered = true;
     if (this.#queue.length > 0) this.#writeQueue();
   }
 
-  /** Writes what `relay` has gathered. To be called at the end of each chunk of the source. */
-  flush(): void {
-    const span = this.#span;
-    if (span === undefined) return;
-    this.#span = undefined;
-    this.#write(span);
+  /** To be called after each chunk of the source: writes all messages that ended in it at once. */
+  endChunk(): void {
+    if (this.#isEndGathered) this.#flush();
   }
 
   /** Queues a whole message of the agent. False: it does not fit under the bound and was not queued. */
@@ -98,7 +107,7 @@ export class DownstreamWriter {
   /** Sends the status after what was written; messages still queued are dropped. Only the first call counts. */
   finish(status: GrpcStatus): void {
     if (this.#isFinished) return;
-    this.flush();
+    this.#flush();
     this.#isFinished = true;
     this.#queue = [];
     const stream = this.#stream;
@@ -116,8 +125,20 @@ export class DownstreamWriter {
     stream.end();
   }
 
+  #flush(): void {
+    const gathered = this.#gathered;
+    this.#isEndGathered = false;
+    if (gathered.length === 0) return;
+    this.#gathered = [];
+    this.#gatheredBytes = 0;
+    const isMany = gathered.length > 1;
+    if (isMany) this.#stream.cork();
+    for (const part of gathered) this.#write(part);
+    if (isMany) this.#stream.uncork();
+  }
+
   #writeQueue(): void {
-    this.flush();
+    this.#flush();
     const queue = this.#queue;
     this.#queue = [];
     this.#queuedBytes = 0;

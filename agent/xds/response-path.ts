@@ -69,7 +69,7 @@ export class ResponsePath implements FrameSink {
     if (this.#isStopped) return;
     const fault = this.#splitter.push(chunk);
     if (fault !== undefined) this.#fail(statusOfResponseFault(fault));
-    this.#options.writer.flush();
+    this.#options.writer.endChunk();
   }
 
   /** Lets go of what is held. Later calls do nothing. */

@@ -93,15 +93,16 @@ test('an announced response of 2 GiB passes from its first chunk', async (t) => 
   upstream.send();
   // A resource that claims almost all of it, with its type in front.
   const any = Buffer.concat([Buffer.from([0x0a, clusterType.length]), Buffer.from(clusterType)]);
+  // More than is gathered before a write, less than a thousandth of what the prefix claims.
   const start = Buffer.concat([
     header(0, 2 ** 31 - 1),
     Buffer.from([0x12, ...varint(2 ** 31 - 100)]),
     Buffer.from([0x12, ...varint(2 ** 31 - 200)]),
     any,
+    Buffer.alloc(1024 * 1024),
   ]);
   upstream.stream.write(start);
-  while (envoy.reader.receivedBytes < start.length) await once(envoy.stream, 'data');
-  assert.equal(envoy.reader.receivedBytes, start.length);
+  while (envoy.reader.receivedBytes < start.length - 64 * 1024) await once(envoy.stream, 'data');
 });
 
 test('an unknown method, another verb and another content type are refused and leave the stream alone', async (t) => {
