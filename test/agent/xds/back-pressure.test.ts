@@ -1,39 +1,13 @@
 import assert from 'node:assert/strict';
-import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import type { ClientHttp2Stream, ServerHttp2Stream } from 'node:http2';
-import test, { type TestContext } from 'node:test';
-import { fileURLToPath } from 'node:url';
-import type { XdsConfig } from '../../../agent/config/agent-config.ts';
+import test from 'node:test';
+import { forkRelay } from './forked-relay.ts';
 import { clusterType, deltaRequest, deltaResponse } from './messages.ts';
 import { deltaPath, frame, openRawEnvoy, startRawIstiod } from './raw-peers.ts';
-import { startRelay, temporaryFolder, testConfig } from './relay-fixture.ts';
+import { startRelay } from './relay-fixture.ts';
 
 const mebibyte = 1024 * 1024;
-
-async function forkRelay(t: TestContext, changes: Partial<XdsConfig>) {
-  const config = testConfig(await temporaryFolder(t), changes);
-  const program = fileURLToPath(new URL('relay-process.ts', import.meta.url));
-  // The young generation as the agent's image sets it: garbage of the push must not count as growth.
-  const child: ChildProcess = fork(program, [JSON.stringify(config)], {
-    execArgv: ['--max-semi-space-size=1'],
-    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-  });
-  const exited = once(child, 'exit');
-  t.after(async () => {
-    if (child.connected) child.send('close');
-    await exited;
-  });
-  assert.deepEqual(await once(child, 'message'), ['ready', undefined]);
-  return {
-    config,
-    async rssBytes(): Promise<number> {
-      child.send('rss');
-      const [message] = (await once(child, 'message')) as [{ readonly rssBytes: number }];
-      return message.rssBytes;
-    },
-  };
-}
 
 /** Writes for as long as the other side takes; resolves with how many bytes it took before it stopped. */
 async function fill(stream: ServerHttp2Stream | ClientHttp2Stream, bytes: Buffer): Promise<number> {

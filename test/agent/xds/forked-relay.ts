@@ -1,0 +1,35 @@
+import assert from 'node:assert/strict';
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import type { TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import type { XdsConfig } from '../../../agent/config/agent-config.ts';
+import { temporaryFolder, testConfig } from './relay-fixture.ts';
+
+/** The relay as the only thing in a process: its memory is that of the relay. Ends with the test. */
+export async function forkRelay(
+  t: TestContext,
+  changes: Partial<XdsConfig>,
+): Promise<{ readonly config: XdsConfig; rssBytes(): Promise<number> }> {
+  const config = testConfig(await temporaryFolder(t), changes);
+  const program = fileURLToPath(new URL('relay-process.ts', import.meta.url));
+  // The young generation as the agent's image sets it: garbage of the push must not count as growth.
+  const child: ChildProcess = fork(program, [JSON.stringify(config)], {
+    execArgv: ['--max-semi-space-size=1'],
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  });
+  const exited = once(child, 'exit');
+  t.after(async () => {
+    if (child.connected) child.send('close');
+    await exited;
+  });
+  assert.deepEqual(await once(child, 'message'), ['ready', undefined]);
+  return {
+    config,
+    async rssBytes(): Promise<number> {
+      child.send('rss');
+      const [message] = (await once(child, 'message')) as [{ readonly rssBytes: number }];
+      return message.rssBytes;
+    },
+  };
+}
