@@ -22,8 +22,9 @@ export function parseGoInteger(text: string): number | undefined {
 const msByUnit: Readonly<Record<string, number>> = {
   ns: 1e-6,
   us: 1e-3,
-  µs: 1e-3,
-  μs: 1e-3,
+  // Micro sign and Greek mu.
+  '\u00b5s': 1e-3,
+  '\u03bcs': 1e-3,
   ms: 1,
   s: 1000,
   m: 60_000,
@@ -32,11 +33,11 @@ const msByUnit: Readonly<Record<string, number>> = {
 
 /** A duration such as `1h30m`, `100ms` or `-1.5s` in ms (with a fraction below 1 ms); undefined when it is none. */
 export function parseGoDuration(text: string): number | undefined {
-  const match = /^([+-]?)(0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+)$/.exec(text);
+  const match = /^([+-]?)(0|(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|[\u00b5\u03bc]s|ms|s|m|h))+)$/.exec(text);
   if (match?.[2] === undefined) return undefined;
   const sign = match[1] === '-' ? -1 : 1;
   let totalMs = 0;
-  for (const [, amount, unit] of match[2].matchAll(/(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)/g)) {
+  for (const [, amount, unit] of match[2].matchAll(/(\d+\.?\d*|\.\d+)(ns|us|[\u00b5\u03bc]s|ms|s|m|h)/g)) {
     totalMs += Number(amount) * (msByUnit[unit ?? ''] ?? Number.NaN);
   }
   return Number.isFinite(totalMs) ? sign * totalMs : undefined;

@@ -34,7 +34,14 @@ export async function loadHttpLibrary(): Promise<HttpLibrary> {
   };
 }
 
-/** Loads the whole: its proxy client calls what only the whole puts on dispatchers. */
+/** Loads what a proxy takes more. Its client calls `connect` of a dispatcher, which undici's index puts there. */
 export async function loadProxyLibrary(): Promise<ProxyLibrary> {
-  return import('undici');
+  const [pool, proxyAgent, dispatcher, connect] = await Promise.all([
+    import('undici/lib/dispatcher/pool.js'),
+    import('undici/lib/dispatcher/proxy-agent.js'),
+    import('undici/lib/dispatcher/dispatcher.js'),
+    import('undici/lib/api/api-connect.js'),
+  ]);
+  Object.assign(dispatcher.default.prototype, { connect: connect.default });
+  return { Pool: pool.default, ProxyAgent: proxyAgent.default };
 }
