@@ -8,15 +8,19 @@ import { XdsMetrics } from '../metrics/xds-metrics.ts';
 import type { AgentConfig } from './config/agent-config.ts';
 import { HttpAdminClient } from './envoy/admin.ts';
 import { buildBootstrap } from './envoy/bootstrap.ts';
-import { writeBootstrapFile } from './envoy/bootstrap-file.ts';
+import { writeBootstrapFile, writeGrpcBootstrapFile } from './envoy/bootstrap-file.ts';
 import { Drain } from './envoy/drain.ts';
+import { buildGrpcBootstrap, GrpcBootstrapReadiness } from './envoy/grpc-bootstrap.ts';
 import { describeExit, type EnvoyExit, EnvoyProcess } from './envoy/process.ts';
 import { EnvoyReadiness } from './envoy/readiness.ts';
 import type { Logger, LogRoot } from './log.ts';
-import { Readiness } from './status/readiness.ts';
+import { logLevelRoute } from './status/log-level-route.ts';
+import { profileRoutes } from './status/profile-routes.ts';
+import { Readiness, type ReadinessCheck } from './status/readiness.ts';
 import { StatsMerge } from './status/stats-merge.ts';
 import { statusRoutes } from './status/status-routes.ts';
 import { StatusServer } from './status/status-server.ts';
+import type { Termination } from './termination.ts';
 import type { WasmPart } from './wasm-part.ts';
 import { ecdsInterceptor } from './xds/ecds-interceptor.ts';
 import { AdsRelay } from './xds/relay.ts';
@@ -25,6 +29,8 @@ export interface AgentContext {
   readonly logRoot: LogRoot;
   /** Epoch ms. */
   readonly processStartedAt: number;
+  /** Listens since the start of the process; stays the caller's. */
+  readonly termination: Termination;
 }
 
 /** Why the agent ends. */
@@ -35,18 +41,16 @@ type EndCause =
 
 /**
  * Runs the agent until a signal, `/quitquitquit` or Envoy's end. Resolves with the exit code, with nothing left
- * running. Throws when a part does not start; what had started is stopped first.
+ * running. A signal during the start ends it before Envoy is started. Throws when a part does not start; what had
+ * started is stopped first.
  */
 export async function runAgent(config: AgentConfig, context: AgentContext): Promise<number> {
   const log = context.logRoot.scope('default');
   const end = Promise.withResolvers<EndCause>();
-  await using signals = new AsyncDisposableStack();
-  for (const name of ['SIGTERM', 'SIGINT'] as const) {
-    // Stays until the end: a second signal must not cut the drain short.
-    const onSignal = () => end.resolve({ kind: 'signal', name });
-    process.on(name, onSignal);
-    signals.defer(() => void process.off(name, onSignal));
-  }
+  const { termination } = context;
+  const onSignal = () => end.resolve({ kind: 'signal', name: termination.received ?? 'SIGTERM' });
+  if (termination.signal.aborted) onSignal();
+  else termination.signal.addEventListener('abort', onSignal, { once: true });
   await using agent = new Agent(config, context, (cause) => end.resolve(cause));
   await agent.start();
   const cause = await end.promise;
@@ -91,6 +95,7 @@ async function checkDataFolder(folder: string): Promise<void> {
 /** The graph of parts of one run. */
 class Agent implements AsyncDisposable {
   readonly #config: AgentConfig;
+  readonly #context: AgentContext;
   readonly #logRoot: LogRoot;
   readonly #onEnd: (cause: EndCause) => void;
   /** Closed in reverse order of start. */
@@ -106,6 +111,7 @@ class Agent implements AsyncDisposable {
 
   constructor(config: AgentConfig, context: AgentContext, onEnd: (cause: EndCause) => void) {
     this.#config = config;
+    this.#context = context;
     this.#logRoot = context.logRoot;
     this.#onEnd = onEnd;
     const { logRoot } = context;
@@ -129,12 +135,14 @@ class Agent implements AsyncDisposable {
       metrics: new XdsMetrics(registry),
       log: logRoot.scope('xdsproxy'),
     });
-    this.#status = this.#makeStatusServer(registry, context);
+    this.#status = this.#makeStatusServer(registry);
   }
 
   /** The status server first, Envoy last: its socket is there before it starts. */
   async start(): Promise<void> {
     const { envoy, wasm } = this.#config;
+    const { signal } = this.#context.termination;
+    if (signal.aborted) return;
     if (wasm.isConversionEnabled) await checkDataFolder(wasm.dataFolder);
     if (this.#status !== undefined) {
       const status = this.#status;
@@ -144,9 +152,14 @@ class Agent implements AsyncDisposable {
     this.#parts.defer(() => this.#closeWasm());
     await this.#relay.listen();
     this.#parts.defer(() => this.#relay.close());
-    if (!envoy.isEnabled) return;
+    const facts = { isCredentialSocketPresent: false, isFileCredentialServed: false };
+    if (envoy.grpcBootstrap !== undefined) {
+      const document = buildGrpcBootstrap(envoy.grpcBootstrap, envoy.bootstrap.node, facts);
+      await writeGrpcBootstrapFile(envoy.grpcBootstrap.path, document);
+    }
+    // Nothing is in flight yet: an agent that is told to end now ends without an Envoy to drain.
+    if (!envoy.isEnabled || signal.aborted) return;
     if (envoy.customConfigPath === undefined) {
-      const facts = { isCredentialSocketPresent: false, isFileCredentialServed: false };
       const document = buildBootstrap(envoy.bootstrap, facts);
       this.#parts.use(await writeBootstrapFile(envoy.bootstrapPath, document, envoy.runAs));
     }
@@ -174,16 +187,25 @@ class Agent implements AsyncDisposable {
     await this.#parts.disposeAsync();
   }
 
-  #makeStatusServer(registry: MetricRegistry, context: AgentContext): StatusServer | undefined {
+  /** In the stock order; the first reason decides. */
+  #readinessChecks(): readonly ReadinessCheck[] {
+    const { isEnabled, grpcBootstrap } = this.#config.envoy;
+    return [
+      ...(isEnabled ? [{ name: 'Envoy', check: () => this.#envoyReadiness.check() }] : []),
+      ...(grpcBootstrap === undefined ? [] : [new GrpcBootstrapReadiness(grpcBootstrap.path)]),
+    ];
+  }
+
+  #makeStatusServer(registry: MetricRegistry): StatusServer | undefined {
     const { status, envoy } = this.#config;
     if (status.port === 0) return undefined;
     const log = this.#logRoot.scope('default');
     const metrics = new StatusMetrics(registry);
     const readiness = new Readiness({
-      checks: envoy.isEnabled ? [{ name: 'Envoy', check: () => this.#envoyReadiness.check() }] : [],
+      checks: this.#readinessChecks(),
       metrics,
       log,
-      uptimeSeconds: () => (Date.now() - context.processStartedAt) / 1_000,
+      uptimeSeconds: () => (Date.now() - this.#context.processStartedAt) / 1_000,
     });
     const stats = new StatsMerge({
       config: { ...status, isEnvoyStatsMerged: status.isEnvoyStatsMerged && envoy.isEnabled },
@@ -193,18 +215,22 @@ class Agent implements AsyncDisposable {
     });
     return new StatusServer({
       port: status.port,
-      routes: statusRoutes({
-        readiness,
-        stats,
-        isMetricsLocalOnly: status.isMetricsLocalOnly,
-        debugPage: () => this.#debugPage(),
-        nameTable: () => undefined,
-        quit: () => this.#onEnd({ kind: 'quit' }),
-        drain: async () => {
-          if (this.#envoy !== undefined) await this.#drain.drainNow();
-        },
-        log,
-      }),
+      routes: [
+        ...statusRoutes({
+          readiness,
+          stats,
+          isMetricsLocalOnly: status.isMetricsLocalOnly,
+          debugPage: () => this.#debugPage(),
+          nameTable: () => undefined,
+          quit: () => this.#onEnd({ kind: 'quit' }),
+          drain: async () => {
+            if (this.#envoy !== undefined) await this.#drain.drainNow();
+          },
+          log,
+        }),
+        logLevelRoute(this.#logRoot),
+        ...(status.isProfilingOn ? profileRoutes(log) : []),
+      ],
       log,
     });
   }

@@ -30,6 +30,22 @@ export interface LogOptions {
   readonly now?: () => Date;
 }
 
+/** The scopes of the agent's own lines; those of the stock agent where it has the same part. */
+export const logScopes = [
+  'ca',
+  'cache',
+  'citadelclient',
+  'default',
+  'dns',
+  'grpc',
+  'healthcheck',
+  'probes',
+  'sds',
+  'security',
+  'wasm',
+  'xdsproxy',
+] as const;
+
 /** Makes loggers by scope (`default`, `xdsproxy`, `wasm`, ...) that share one sink and one level table. */
 export class LogRoot {
   readonly #options: LogOptions;
@@ -53,15 +69,24 @@ export class LogRoot {
     };
   }
 
-  /** Changes the level of one scope while the process runs. */
+  /** Changes the level of one scope while the process runs; of every scope with `all`. */
   setLevel(scope: string, level: LogLevel): void {
     this.#levels.set(scope, level);
   }
 
+  /** Goes back to the levels of the start. */
+  resetLevels(): void {
+    this.#levels.clear();
+    for (const [scope, level] of this.#options.levels) this.#levels.set(scope, level);
+  }
+
+  /** The level in force for a scope. */
+  levelOf(scope: string): LogLevel {
+    return this.#levels.get('all') ?? this.#levels.get(scope) ?? this.#levels.get('default') ?? 'info';
+  }
+
   #isEnabled(scope: string, level: WrittenLevel): boolean {
-    const threshold =
-      this.#levels.get('all') ?? this.#levels.get(scope) ?? this.#levels.get('default') ?? 'info';
-    return logLevels.indexOf(level) >= logLevels.indexOf(threshold);
+    return logLevels.indexOf(level) >= logLevels.indexOf(this.levelOf(scope));
   }
 
   #write(scope: string, level: WrittenLevel, message: string, fields: LogFields): void {
@@ -69,7 +94,8 @@ export class LogRoot {
     const present = Object.entries(fields).filter(([, value]) => value !== undefined);
     if (this.#options.format === 'json') {
       const line = { level, time, ...(scope === 'default' ? {} : { scope }), msg: message };
-      this.#options.write(`${JSON.stringify({ ...Object.fromEntries(present), ...line })}\n`);
+      // In the stock order; a label never takes the place of a column.
+      this.#options.write(`${JSON.stringify({ ...line, ...Object.fromEntries(present), ...line })}\n`);
       return;
     }
     const columns = [time, level, ...(scope === 'default' ? [] : [scope]), escapeLine(message)];

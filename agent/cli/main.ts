@@ -9,6 +9,7 @@ import {
   waitFlags,
 } from '../config/flags.ts';
 import { parseGoBoolean } from '../config/go-values.ts';
+import { Termination } from '../termination.ts';
 import { CommandError } from './command-error.ts';
 import { findCommand, normalizeArguments } from './go-arguments.ts';
 import { wasmStatusFlags } from './wasm-flags.ts';
@@ -65,6 +66,7 @@ async function main(given: readonly string[]): Promise<number> {
     const { runStockCommand } = await import('./stock-command.ts');
     return runStockCommand(given);
   }
+  using termination = commandName === 'proxy' ? new Termination() : undefined;
   const { arguments: words, unknownFlags } = normalizeArguments(given, allFlags, {
     dropsUnknown: commandName === 'proxy' || commandName === undefined,
   });
@@ -92,7 +94,13 @@ async function main(given: readonly string[]): Promise<number> {
     .allowExcessArguments()
     .action(async (type: string | undefined, _, command: Command) => {
       const { runProxy } = await import('./proxy.ts');
-      exitCode = await runProxy({ type, flags: valuesOf(command), unknownFlags, processStartedAt });
+      exitCode = await runProxy({
+        type,
+        flags: valuesOf(command),
+        unknownFlags,
+        processStartedAt,
+        termination: termination ?? new Termination(),
+      });
     });
 
   addFlags(program.command('wait'), waitFlags)
@@ -164,6 +172,17 @@ async function main(given: readonly string[]): Promise<number> {
         isColoured: process.stdout.isTTY && (process.env['NO_COLOR'] ?? '') === '',
       });
       process.stdout.write(text);
+    });
+
+  program
+    .command('completion')
+    .description('print the completion script of a shell')
+    .argument('<shell>', 'bash, zsh or fish')
+    .option('--no-descriptions', 'accepted without effect in bash')
+    .action(async (shell: string, options: { readonly descriptions: boolean }) => {
+      const { completionScript, commandTree } = await import('./completion.ts');
+      const tree = commandTree(program);
+      process.stdout.write(completionScript(shell, tree, { hasDescriptions: options.descriptions }));
     });
 
   await program.parseAsync(words, { from: 'user' });

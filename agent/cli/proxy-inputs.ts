@@ -17,15 +17,20 @@ const addressPollMs = 100;
 const addressWaitMs = 120_000;
 const lookupTimeoutMs = 15_000;
 
-/** Reads everything the parser needs from the file system, the network interfaces and DNS. Does not throw. */
+/**
+ * Reads everything the parser needs from the file system, the network interfaces and DNS. Does not throw. Once `signal`
+ * has aborted nothing is waited for any more.
+ */
 export async function readProxyInputs(given: {
   readonly type: string | undefined;
   readonly flags: ProxyFlags;
   readonly logFlags: LogFlags;
   readonly environment: EnvironmentRecord;
   readonly root: string;
+  readonly signal: AbortSignal;
 }): Promise<AgentInputs> {
-  const { environment, flags, root } = given;
+  const { signal, ...settings } = given;
+  const { environment, flags, root } = settings;
   const overridePath = environment['ISTIO_BOOTSTRAP_OVERRIDE'] ?? '';
   const [
     meshConfig,
@@ -46,7 +51,7 @@ export async function readProxyInputs(given: {
   const annotation = proxyConfigAnnotation(podAnnotations);
   const isNeeded = [...texts, annotation].some(isYamlNeeded);
   const inputs: AgentInputs = {
-    ...given,
+    ...settings,
     files: {
       meshConfig,
       podLabels,
@@ -55,14 +60,14 @@ export async function readProxyInputs(given: {
       isLegacyRootPresent,
       areWorkloadCertificatesPresent: areCertificatesPresent,
     },
-    interfaces: await waitForAddresses(),
+    interfaces: await waitForAddresses({ signal }),
     cpuCount: availableParallelism(),
     userId: process.geteuid?.() ?? -1,
     resolvedHosts: new Map(),
     // Most settings are JSON, and the YAML parser costs start-up time.
     documents: { parseYaml: isNeeded ? (await import('../config/yaml-text.ts')).parseYaml : undefined },
   };
-  return { ...inputs, resolvedHosts: await resolveHost(findStatsdHost(inputs)) };
+  return { ...inputs, resolvedHosts: await resolveHost(findStatsdHost(inputs), { signal }) };
 }
 
 async function readInput(root: string, path: string): Promise<FileContent> {
@@ -104,24 +109,31 @@ async function areWorkloadCertificatesPresent(root: string): Promise<boolean> {
 }
 
 /** Addresses of the interfaces that are up; waits while one of them has none yet. */
-async function waitForAddresses(): Promise<readonly InterfaceAddress[]> {
+async function waitForAddresses({
+  signal,
+}: {
+  readonly signal: AbortSignal;
+}): Promise<readonly InterfaceAddress[]> {
   const deadlineMs = Date.now() + addressWaitMs;
   for (;;) {
     const found = Object.entries(networkInterfaces()).flatMap(([interfaceName, addresses]) =>
       (addresses ?? []).map(({ address, internal }) => ({ interfaceName, address, isInternal: internal })),
     );
-    if (!isAddressPending(found) || Date.now() >= deadlineMs) return found;
-    await delay(addressPollMs);
+    if (!isAddressPending(found) || Date.now() >= deadlineMs || signal.aborted) return found;
+    await delay(addressPollMs, undefined, { signal }).catch(() => undefined);
   }
 }
 
-async function resolveHost(host: string | undefined): Promise<ReadonlyMap<string, string>> {
+async function resolveHost(
+  host: string | undefined,
+  { signal }: { readonly signal: AbortSignal },
+): Promise<ReadonlyMap<string, string>> {
   if (host === undefined) return new Map();
   const timeout = new AbortController();
   try {
     const found = await Promise.race([
       lookup(host, { all: true }),
-      delay(lookupTimeoutMs, [], { signal: timeout.signal }),
+      delay(lookupTimeoutMs, [], { signal: AbortSignal.any([timeout.signal, signal]) }),
     ]);
     const chosen = found.find(({ family }) => family === 4) ?? found[0];
     return chosen === undefined ? new Map() : new Map([[host, chosen.address]]);

@@ -5,6 +5,7 @@ import { proxyFlags, rootFlags } from '../config/flags.ts';
 import { readLogConfig } from '../config/log-config.ts';
 import { parseAgentConfig } from '../config/parse-agent-config.ts';
 import { describeError, LogRoot } from '../log.ts';
+import type { Termination } from '../termination.ts';
 import { buildInfo } from './build-info.ts';
 import { CommandError } from './command-error.ts';
 import { openLogTargets } from './log-target.ts';
@@ -15,7 +16,8 @@ export type FlagValues = Readonly<Record<string, string | readonly string[]>>;
 
 /**
  * `proxy`: reads the configuration, writes the stock agent's start lines and runs the agent until it ends. Resolves
- * with the exit code. Throws CommandError when the configuration is wrong or the agent does not start.
+ * with the exit code. A signal before the agent runs is an end in order too. Throws CommandError when the
+ * configuration is wrong or the agent does not start.
  */
 export async function runProxy(given: {
   readonly type: string | undefined;
@@ -23,7 +25,9 @@ export async function runProxy(given: {
   readonly unknownFlags: readonly string[];
   /** Epoch ms. */
   readonly processStartedAt: number;
+  readonly termination: Termination;
 }): Promise<number> {
+  const { termination } = given;
   const root = process.cwd();
   const text = (name: string): string => String(given.flags[name]);
   const logFlags = { outputLevel: text('log_output_level'), asJson: text('log_as_json') === 'true' };
@@ -43,6 +47,7 @@ export async function runProxy(given: {
       logFlags,
       environment: process.env,
       root,
+      signal: termination.signal,
     });
     const parsed = parseAgentConfig(inputs);
     if (parsed.errors !== undefined) throw new CommandError(parsed.errors.map(formatConfigError));
@@ -51,7 +56,7 @@ export async function runProxy(given: {
       log.warn('ignoring unknown flags', { flags: given.unknownFlags.join(' ') });
     }
     const { runAgent } = await import('../agent.ts');
-    return await runAgent(parsed.ok, { logRoot, processStartedAt: given.processStartedAt });
+    return await runAgent(parsed.ok, { logRoot, termination, processStartedAt: given.processStartedAt });
   } catch (error) {
     const lines = error instanceof CommandError ? error.lines : [describeError(error)];
     for (const line of lines) log.error(line);

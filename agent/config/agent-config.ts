@@ -80,6 +80,8 @@ export interface StatusConfig {
   readonly envoyPrometheusPort: number;
   readonly isEnvoyStatsMerged: boolean;
   readonly isMetricsLocalOnly: boolean;
+  /** `--profiling`: CPU profile and heap statistics can be asked for. */
+  readonly isProfilingOn: boolean;
   /** Empty: no application part. */
   readonly applicationTargets: readonly ScrapeTarget[];
 }
@@ -112,8 +114,17 @@ export interface EnvoyConfig {
   readonly isInboundDrainOnly: boolean;
   /** Ports of the listeners that belong to the agent: their connections keep nobody from exiting. */
   readonly ownListenerPorts: readonly number[];
-  /** Where the bootstrap of proxyless gRPC is written, absolute; undefined: nowhere. */
-  readonly grpcBootstrapPath: string | undefined;
+  /** Undefined: no bootstrap for proxyless gRPC is written. */
+  readonly grpcBootstrap: GrpcBootstrapConfig | undefined;
+}
+
+/** The bootstrap of an application that speaks xDS itself. All paths are absolute. */
+export interface GrpcBootstrapConfig {
+  readonly path: string;
+  /** The agent's XDS socket. */
+  readonly socketPath: string;
+  /** `OUTPUT_CERTS`, where the workload's certificate is written for the application; undefined: nowhere. */
+  readonly certificateFolder: string | undefined;
 }
 
 export interface LogConfig {

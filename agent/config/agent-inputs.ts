@@ -22,6 +22,8 @@ export interface ProxyFlags {
   readonly concurrency: string;
   readonly templateFile: string;
   readonly outlierLogPath: string;
+  /** `true` or `false`. */
+  readonly profiling: string;
 }
 
 /** Everything the agent is told from outside, read once; the parser has no other input. */

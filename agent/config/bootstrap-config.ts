@@ -51,6 +51,8 @@ export interface BootstrapConfig {
     readonly locality: Locality;
     /** In wire form; socket facts are added when the document is built. */
     readonly metadata: Readonly<Record<string, unknown>>;
+    /** The part of `metadata` that proxyless gRPC clients send. */
+    readonly knownMetadata: Readonly<Record<string, unknown>>;
   };
   readonly logFormat: 'text' | 'json';
   readonly addresses: BootstrapAddresses;

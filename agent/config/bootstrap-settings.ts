@@ -37,6 +37,7 @@ export function readBootstrapConfig(input: BootstrapSettingsInput, report: Confi
       cluster: input.nodeCluster,
       locality: metadata.locality,
       metadata: metadata.values,
+      knownMetadata: metadata.knownValues,
     },
     logFormat: input.logFormat,
     addresses: chooseAddresses(input.addresses, values.ISTIO_DUAL_STACK),

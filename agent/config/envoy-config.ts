@@ -91,8 +91,17 @@ export function readEnvoyConfig(input: EnvoyConfigInput, report: ConfigReport): 
     exitOnZeroActiveConnections: values.EXIT_ON_ZERO_ACTIVE_CONNECTIONS,
     isInboundDrainOnly: input.role === 'sidecar',
     ownListenerPorts: ports.filter((port) => port !== 0),
-    grpcBootstrapPath:
-      values.GRPC_XDS_BOOTSTRAP === '' ? undefined : resolve(inputs.root, values.GRPC_XDS_BOOTSTRAP),
+    grpcBootstrap: readGrpcBootstrap(input),
+  };
+}
+
+function readGrpcBootstrap({ inputs, values, proxyConfig }: EnvoyConfigInput): EnvoyConfig['grpcBootstrap'] {
+  if (values.GRPC_XDS_BOOTSTRAP === '') return undefined;
+  const certificateFolder = inputs.environment['OUTPUT_CERTS'];
+  return {
+    path: resolve(inputs.root, values.GRPC_XDS_BOOTSTRAP),
+    socketPath: resolve(inputs.root, proxyConfig.configPath, 'XDS'),
+    certificateFolder: certificateFolder ? resolve(inputs.root, certificateFolder) : undefined,
   };
 }
 

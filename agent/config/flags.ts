@@ -73,7 +73,7 @@ export const proxyFlags = [
     name: 'profiling',
     type: 'boolean',
     default: 'true',
-    meaning: 'Accepted without effect: there are no Go profiles.',
+    meaning: 'CPU profile and heap statistics on the status port, for local peers only.',
   },
   {
     name: 'proxyComponentLogLevel',

@@ -9,6 +9,8 @@ import { type ProxyConfig, writeProxyConfig } from './proxy-config.ts';
 export interface NodeMetadata {
   /** `node.metadata` in wire form, keys sorted. */
   readonly values: Readonly<Record<string, unknown>>;
+  /** The same without the keys that istiod does not know. */
+  readonly knownValues: Readonly<Record<string, unknown>>;
   readonly labels: Readonly<Record<string, string>>;
   readonly locality: Locality;
   readonly workloadName: string;
@@ -84,12 +86,14 @@ export function buildNodeMetadata(input: NodeMetadataInput, report: ConfigReport
     if (isPresent(value)) output[key] = value;
     else delete output[key];
   }
+  const knownValues = sortKeys(output);
   for (const [key, { value }] of raw) {
     if (!Object.hasOwn(output, key)) output[key] = value;
   }
   const loadStatsConfig = raw.get('LOAD_STATS_CONFIG_JSON')?.value;
   return {
     values: sortKeys(output),
+    knownValues,
     labels,
     locality: parseLocality(localityText),
     workloadName: textOf(fields['WORKLOAD_NAME']),

@@ -98,7 +98,8 @@ export function parseAgentConfig(inputs: AgentInputs): ParsedAgentConfig {
     report,
   );
   const wasm = readWasmConfig(values, inputs.environment, inputs.root, report);
-  const status = readStatusConfig(values, proxyConfig.statusPort, role, report);
+  const isProfilingOn = inputs.flags.profiling === 'true';
+  const status = readStatusConfig(values, proxyConfig.statusPort, { role, isProfilingOn }, report);
   warnAboutIgnored(inputs, values, proxyConfig, report);
   if (report.errors.length > 0) return { errors: report.errors };
   return {

@@ -21,7 +21,7 @@ const reservedPorts: ReadonlyMap<number, string> = new Map([
 export function readStatusConfig(
   values: EnvironmentValues,
   statusPort: number,
-  role: ProxyRole,
+  given: { readonly role: ProxyRole; readonly isProfilingOn: boolean },
   report: ConfigReport,
 ): StatusConfig {
   const annotations = values.ISTIO_PROMETHEUS_ANNOTATIONS;
@@ -30,8 +30,9 @@ export function readStatusConfig(
     envoyPrometheusPort: values.ENVOY_PROMETHEUS_PORT,
     isEnvoyStatsMerged: values.PILOT_AGENT_MERGE_ENVOY_STATS,
     isMetricsLocalOnly: values.METRICS_LOCALHOST_ACCESS_ONLY,
+    isProfilingOn: given.isProfilingOn,
     applicationTargets:
-      role === 'sidecar' && annotations !== undefined
+      given.role === 'sidecar' && annotations !== undefined
         ? readScrapeTargets(annotations, statusPort, report)
         : [],
   };

@@ -37,7 +37,7 @@ export function readXdsConfig(input: XdsConfigInput, report: ConfigReport): XdsC
   }
   return {
     socketPath: resolve(root, proxyConfig.configPath, 'XDS'),
-    socketMode: values.XDS_SOCKET_MODE ?? (input.isEnvoyOtherUser ? 0o660 : 0o600),
+    socketMode: values.XDS_SOCKET_MODE ?? defaultSocketMode(input),
     socketGroupId: input.isEnvoyOtherUser ? envoyUserId : undefined,
     discoveryAddress: proxyConfig.discoveryAddress,
     tls: proxyConfig.controlPlaneAuthPolicy === 'NONE' ? undefined : readTls(input, report),
@@ -54,6 +54,12 @@ export function readXdsConfig(input: XdsConfigInput, report: ConfigReport): XdsC
     keepaliveIntervalMs: positive('GRPC_KEEPALIVE_INTERVAL', values.GRPC_KEEPALIVE_INTERVAL, 30_000, report),
     keepaliveTimeoutMs: positive('GRPC_KEEPALIVE_TIMEOUT', values.GRPC_KEEPALIVE_TIMEOUT, 10_000, report),
   };
+}
+
+/** Without Envoy the application itself connects, as a user the agent cannot know (proxyless gRPC). */
+function defaultSocketMode({ values, isEnvoyOtherUser }: XdsConfigInput): number {
+  if (values.DISABLE_ENVOY) return 0o666;
+  return isEnvoyOtherUser ? 0o660 : 0o600;
 }
 
 function positive(name: string, value: number, fallback: number, report: ConfigReport): number {

@@ -16,6 +16,7 @@ export const defaultFlags: ProxyFlags = {
   concurrency: '0',
   templateFile: '',
   outlierLogPath: '',
+  profiling: 'true',
 };
 
 /** Changes to the inputs of a small pod; every part that is not named keeps its default. */

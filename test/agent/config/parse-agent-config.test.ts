@@ -538,8 +538,12 @@ describe('the command line of Envoy', () => {
     assert.equal(envoy.minimumDrainMs, 3000);
     assert.equal(envoy.exitOnZeroActiveConnections, true);
     assert.deepEqual(envoy.ownListenerPorts, [15_021, 15_090, 15_091]);
-    assert.equal(envoy.grpcBootstrapPath, undefined);
-    assert.equal(parsed().envoy.grpcBootstrapPath, '/etc/istio/proxy/grpc-bootstrap.json');
+    assert.equal(envoy.grpcBootstrap, undefined);
+    assert.deepEqual(parsed().envoy.grpcBootstrap, {
+      path: '/etc/istio/proxy/grpc-bootstrap.json',
+      socketPath: '/etc/istio/proxy/XDS',
+      certificateFolder: undefined,
+    });
     assert.equal(parsed(env({ DISABLE_ENVOY: 'true' })).envoy.isEnabled, false);
   });
 });

@@ -1,0 +1,45 @@
+/** What asks the agent to end. */
+export const endSignals = ['SIGTERM', 'SIGINT'] as const;
+export type EndSignal = (typeof endSignals)[number];
+
+/**
+ * Listens for the signals that end the agent, from the first moment: as process 1 of a container the kernel drops a
+ * signal that nobody listens for, and the pod would then wait for its whole grace period. The first signal counts;
+ * later ones are swallowed, since they must not cut a drain short.
+ */
+export class Termination implements Disposable {
+  /** Aborts with the first signal. */
+  readonly signal: AbortSignal;
+  #received: EndSignal | undefined;
+  readonly #detach: () => void;
+
+  constructor() {
+    const ending = new AbortController();
+    this.signal = ending.signal;
+    const listeners = endSignals.map((name) => {
+      const onSignal = () => {
+        this.#received ??= name;
+        ending.abort();
+      };
+      process.on(name, onSignal);
+      return [name, onSignal] as const;
+    });
+    // Node would open a debugger port on this one, to whoever may signal the process.
+    const ignore = () => {};
+    process.on('SIGUSR1', ignore);
+    this.#detach = () => {
+      for (const [name, onSignal] of listeners) process.off(name, onSignal);
+      process.off('SIGUSR1', ignore);
+    };
+  }
+
+  /** The first signal; undefined while none has come. */
+  get received(): EndSignal | undefined {
+    return this.#received;
+  }
+
+  /** Gives the signals back. */
+  [Symbol.dispose](): void {
+    this.#detach();
+  }
+}
