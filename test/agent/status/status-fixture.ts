@@ -19,19 +19,36 @@ export interface LogLine {
 /** A logger that keeps its lines. */
 export class RecordingLog implements Logger {
   readonly lines: LogLine[] = [];
+  readonly #waiting = new Set<() => void>();
 
   debug(message: string, fields: LogFields = {}): void {
-    this.lines.push({ level: 'debug', message, fields });
+    this.#keep({ level: 'debug', message, fields });
   }
   info(message: string, fields: LogFields = {}): void {
-    this.lines.push({ level: 'info', message, fields });
+    this.#keep({ level: 'info', message, fields });
   }
   warn(message: string, fields: LogFields = {}): void {
-    this.lines.push({ level: 'warn', message, fields });
+    this.#keep({ level: 'warn', message, fields });
   }
   error(message: string, fields: LogFields = {}): void {
-    this.lines.push({ level: 'error', message, fields });
+    this.#keep({ level: 'error', message, fields });
   }
+
+  /** Resolves with a line of this message, past or to come. */
+  async waitFor(message: string): Promise<LogLine> {
+    for (;;) {
+      const line = this.lines.find((candidate) => candidate.message === message);
+      if (line !== undefined) return line;
+      await new Promise<void>((resolve) => this.#waiting.add(resolve));
+    }
+  }
+
+  #keep(line: LogLine): void {
+    this.lines.push(line);
+    for (const wake of this.#waiting) wake();
+    this.#waiting.clear();
+  }
+
   isEnabled(): boolean {
     return true;
   }
@@ -140,6 +157,16 @@ export interface FixtureOptions {
   readonly drain?: () => Promise<void>;
   readonly moreRoutes?: readonly Route[];
   readonly closeGraceMs?: number;
+}
+
+/** A status server on a free port with these routes alone. */
+export async function startRoutes(
+  routes: readonly Route[],
+  log: Logger,
+): Promise<AsyncDisposable & { readonly port: number }> {
+  const server = new StatusServer({ port: 0, routes, log });
+  await server.listen();
+  return { port: server.port, [Symbol.asyncDispose]: () => server.close() };
 }
 
 /** A status server on a free port with all its real parts. */
