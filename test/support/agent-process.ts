@@ -23,6 +23,8 @@ export interface AgentOptions {
   readonly proxyConfig?: Readonly<Record<string, unknown>>;
   /** Command line after the role. */
   readonly args?: readonly string[];
+  /** Program and arguments that start the agent in their turn, such as `unshare`. */
+  readonly launcher?: readonly string[];
   /** Ports of an earlier agent, to start it anew as the same pod. */
   readonly ports?: AgentPorts;
   /** The end of the log is written to this test's diagnostics when it fails, and the agent is stopped with it. */
@@ -72,9 +74,11 @@ export class AgentProcess implements AsyncDisposable {
   static async start(options: AgentOptions): Promise<AgentProcess> {
     if (!existsSync(agentMain)) throw new Error(`There is no agent to start: ${agentMain} does not exist.`);
     const ports = options.ports ?? (await choosePorts());
+    const words = [process.execPath, agentMain, 'proxy', options.role ?? 'router', ...(options.args ?? [])];
+    const [command = process.execPath, ...args] = [...(options.launcher ?? []), ...words];
     const child = new Child({
-      command: process.execPath,
-      args: [agentMain, 'proxy', options.role ?? 'router', ...(options.args ?? [])],
+      command,
+      args,
       cwd: options.workspace.root,
       env: agentEnvironment(options, ports),
       ...(options.onLine === undefined ? {} : { onLine: options.onLine }),

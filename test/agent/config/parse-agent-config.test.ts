@@ -448,6 +448,7 @@ describe('metrics of the application', () => {
       envoyPrometheusPort: 1,
       isEnvoyStatsMerged: false,
       isMetricsLocalOnly: true,
+      isProfilingOn: true,
       applicationTargets: [],
     });
   });
