@@ -504,6 +504,34 @@ export const environmentTable = {
     origin: stock,
     meaning: 'Cloud metadata is not probed: istiod takes the locality from the node.',
   },
+  GCP_METADATA: {
+    type: 'text',
+    default: '',
+    group: 'Accepted without effect',
+    origin: stock,
+    meaning: 'Cloud metadata is not used.',
+  },
+  GCP_QUOTA_PROJECT: {
+    type: 'text',
+    default: '',
+    group: 'Accepted without effect',
+    origin: stock,
+    meaning: 'Cloud metadata is not used.',
+  },
+  GCP_ZONE: {
+    type: 'text',
+    default: '',
+    group: 'Accepted without effect',
+    origin: stock,
+    meaning: 'Cloud metadata is not used.',
+  },
+  GOMEMLIMIT: {
+    type: 'text',
+    default: '',
+    group: 'Accepted without effect',
+    origin: stock,
+    meaning: 'For the Go runtime. Node.js takes its heap limit from the memory limit of the container.',
+  },
 } as const satisfies Readonly<Record<string, VariableDefinition>>;
 
 export type VariableName = keyof typeof environmentTable;
