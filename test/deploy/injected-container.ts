@@ -1,0 +1,105 @@
+/**
+ * The proxy container as the sidecar template of injection writes it: command line, variables, mounts, user. Source:
+ * istio/istio `manifests/charts/istio-control/istio-discovery/files/injection-template.yaml`.
+ */
+
+/** A volume mount of the container. */
+export interface InjectedMount {
+  readonly path: string;
+  /** `writable`: an emptyDir; `files`: a ConfigMap, projected token or downward API volume, read-only. */
+  readonly volume:
+    | { readonly kind: 'writable' }
+    | { readonly kind: 'files'; readonly files: Readonly<Record<string, string>> };
+}
+
+export interface InjectedContainer {
+  /** `args`; there is no `command`. References to variables are expanded, as the kubelet does. */
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly mounts: readonly InjectedMount[];
+  readonly userId: number;
+  /** Of the startup and the readiness probe. */
+  readonly readinessUrl: string;
+  /** `lifecycle.preStop` of a native sidecar. */
+  readonly preStop: readonly string[];
+  /** `lifecycle.postStart` with `holdApplicationUntilProxyStarts`. */
+  readonly postStart: readonly string[];
+}
+
+/** What differs from pod to pod. */
+export interface InjectedPod {
+  readonly discoveryAddress: string;
+  /** PEM, from the ConfigMap `istio-ca-root-cert`. */
+  readonly rootCertificate: string;
+  readonly token: string;
+  readonly instanceIp: string;
+}
+
+/** The container of a sidecar with the default values of the chart. */
+export function injectedSidecar(pod: InjectedPod): InjectedContainer {
+  const writable = { kind: 'writable' } as const;
+  const namespace = 'shop';
+  return {
+    args: [
+      'proxy',
+      'sidecar',
+      '--domain',
+      `${namespace}.svc.cluster.local`,
+      '--proxyLogLevel=warning',
+      '--proxyComponentLogLevel=misc:error',
+      '--log_output_level=default:info',
+    ],
+    env: {
+      PILOT_CERT_PROVIDER: 'istiod',
+      CA_ADDR: pod.discoveryAddress,
+      POD_NAME: 'web-7c9d-x2x4v',
+      POD_NAMESPACE: namespace,
+      INSTANCE_IP: pod.instanceIp,
+      SERVICE_ACCOUNT: 'web',
+      HOST_IP: '192.0.2.1',
+      ISTIO_CPU_LIMIT: '2',
+      PROXY_CONFIG: `${JSON.stringify({ discoveryAddress: pod.discoveryAddress })}\n`,
+      ISTIO_META_POD_PORTS: '[\n    {"containerPort":8080,"protocol":"TCP"}\n]',
+      ISTIO_META_APP_CONTAINERS: 'web',
+      GOMEMLIMIT: '1073741824',
+      ISTIO_META_CLUSTER_ID: 'Kubernetes',
+      ISTIO_META_NODE_NAME: 'node-1',
+      ISTIO_META_INTERCEPTION_MODE: 'REDIRECT',
+      ISTIO_META_WORKLOAD_NAME: 'web',
+      ISTIO_META_OWNER: `kubernetes://apis/apps/v1/namespaces/${namespace}/deployments/web`,
+      ISTIO_META_MESH_ID: 'cluster.local',
+      TRUST_DOMAIN: 'cluster.local',
+      ISTIO_PROMETHEUS_ANNOTATIONS: '{"scrape":"true","path":"","port":"8080"}',
+      ISTIO_KUBE_APP_PROBERS:
+        '{"/app-health/web/readyz":{"httpGet":{"path":"/ready","port":8080,"scheme":"HTTP"},"timeoutSeconds":1}}',
+      KUBERNETES_SERVICE_HOST: '10.96.0.1',
+      KUBERNETES_SERVICE_PORT: '443',
+    },
+    mounts: [
+      { path: '/var/run/secrets/workload-spiffe-uds', volume: writable },
+      { path: '/var/run/secrets/credential-uds', volume: writable },
+      { path: '/var/run/secrets/workload-spiffe-credentials', volume: writable },
+      {
+        path: '/var/run/secrets/istio',
+        volume: { kind: 'files', files: { 'root-cert.pem': pod.rootCertificate } },
+      },
+      { path: '/var/lib/istio/data', volume: writable },
+      { path: '/etc/istio/proxy', volume: writable },
+      { path: '/var/run/secrets/tokens', volume: { kind: 'files', files: { 'istio-token': pod.token } } },
+      {
+        path: '/etc/istio/pod',
+        volume: {
+          kind: 'files',
+          files: {
+            labels: 'app="web"\npod-template-hash="7c9d"\n',
+            annotations: 'prometheus.io/port="15020"\nkubernetes.io/config.seen="2026-01-01T00:00:00Z"\n',
+          },
+        },
+      },
+    ],
+    userId: 1337,
+    readinessUrl: 'http://127.0.0.1:15021/healthz/ready',
+    preStop: ['pilot-agent', 'request', '--debug-port=15020', 'POST', 'drain'],
+    postStart: ['pilot-agent', 'wait'],
+  };
+}

@@ -1,0 +1,104 @@
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdirSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import type { InjectedMount } from './injected-container.ts';
+
+/** What the image has under `/usr/local`; see the Dockerfile. */
+export interface ImageLayout {
+  readonly nodePath: string;
+  readonly bundlePath: string;
+  /** `deploy/image/ferry-agent`. */
+  readonly launcherPath: string;
+  readonly envoyPath: string;
+}
+
+/** Where the container's file system comes from. */
+export type PodBase =
+  /** The root folder of an image that was built. */
+  | { readonly kind: 'image'; readonly folder: string }
+  /** This machine's `/usr`, with the image's layout under `/usr/local`. */
+  | { readonly kind: 'host'; readonly layout: ImageLayout };
+
+/** Files the kubelet puts into every container. */
+const kubeletFiles = {
+  '/etc/hosts': '127.0.0.1 localhost\n::1 localhost ip6-localhost\n',
+  '/etc/resolv.conf': 'search shop.svc.cluster.local svc.cluster.local cluster.local\nnameserver 127.0.0.53\n',
+};
+
+function mount(...words: readonly string[]): void {
+  execFileSync('mount', [...words], { stdio: ['ignore', 'ignore', 'inherit'] });
+}
+
+/**
+ * Mounts the container's file system at `root` (an empty folder): read-only, with the volumes of the pod. To be called
+ * in a mount namespace of its own: all goes with its last process.
+ */
+export function mountPodRoot(root: string, base: PodBase, mounts: readonly InjectedMount[]): void {
+  const volumes = join(dirname(root), 'volumes');
+  mkdirSync(volumes);
+  mount('-t', 'tmpfs', 'tmpfs', volumes);
+  switch (base.kind) {
+    case 'image':
+      mount('--bind', base.folder, root);
+      break;
+    case 'host':
+      mount('-t', 'tmpfs', '-o', 'mode=0755', 'tmpfs', root);
+      writeHostBase(root, base.layout);
+      break;
+    default:
+      base satisfies never;
+  }
+  for (const folder of ['dev', 'proc', 'etc', 'tmp']) mkdirSync(join(root, folder), { recursive: true });
+  const targets = mounts.map(({ path, volume }, index) => {
+    const source = join(volumes, String(index));
+    mkdirSync(source);
+    if (volume.kind === 'writable') execFileSync('chmod', ['0777', source]);
+    else for (const [name, text] of Object.entries(volume.files)) writeFileSync(join(source, name), text);
+    mkdirSync(join(root, path), { recursive: true });
+    return { source, target: join(root, path), isWritable: volume.kind === 'writable' };
+  });
+  for (const [path, text] of Object.entries(kubeletFiles)) {
+    const source = join(volumes, path.replaceAll('/', '-'));
+    writeFileSync(source, text);
+    writeFileSync(join(root, path), '', { flag: 'a' });
+    targets.push({ source, target: join(root, path), isWritable: false });
+  }
+  mount('-o', base.kind === 'image' ? 'remount,bind,ro' : 'remount,ro', root);
+  for (const { source, target, isWritable } of targets) {
+    mount('--bind', source, target);
+    if (!isWritable) mount('-o', 'remount,bind,ro', target);
+  }
+  mount('--rbind', '/dev', join(root, 'dev'));
+}
+
+function writeHostBase(root: string, layout: ImageLayout): void {
+  mkdirSync(join(root, 'usr'));
+  mount('--bind', '/usr', join(root, 'usr'));
+  mount('-o', 'remount,bind,ro', join(root, 'usr'));
+  for (const name of ['bin', 'lib', 'lib64', 'sbin']) {
+    symlinkSync(linkTarget(`/${name}`) ?? `usr/${name}`, join(root, name));
+  }
+  mkdirSync(join(root, 'etc'));
+  writeFileSync(join(root, 'etc/passwd'), 'root:x:0:0::/:/bin/sh\nistio-proxy:x:1337:1337::/:/bin/sh\n');
+  const local = join(root, 'usr/local');
+  mount('-t', 'tmpfs', '-o', 'mode=0755', 'tmpfs', local);
+  for (const folder of ['bin', 'lib/ferry']) mkdirSync(join(local, folder), { recursive: true });
+  cpSync(layout.nodePath, join(local, 'lib/ferry/node'), { dereference: true });
+  cpSync(layout.bundlePath, join(local, 'lib/ferry/ferry-agent.cjs'));
+  writeFileSync(join(local, 'lib/ferry/istio-version'), '1.27.0\n');
+  cpSync(layout.launcherPath, join(local, 'bin/ferry-agent'));
+  symlinkSync('ferry-agent', join(local, 'bin/pilot-agent'));
+  cpSync(layout.envoyPath, join(local, 'bin/envoy'), { dereference: true });
+  execFileSync('chmod', ['-R', 'a+rX', local]);
+  execFileSync('chmod', ['0755', join(local, 'bin/ferry-agent'), join(local, 'bin/envoy'), join(local, 'lib/ferry/node')]);
+  mount('-o', 'remount,ro', local);
+}
+
+/** Undefined where it is no link. */
+function linkTarget(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,150 @@
+/**
+ * Starts the image's file system as the injected proxy container and checks what the kubelet and people do with it. Run
+ * it by `run-pod-scene.ts`, in namespaces of its own: the ports are the stock ones, and its mounts go with it.
+ *
+ *   node test/deploy/pod-scene.ts <empty folder> image <root of the image>
+ *   node test/deploy/pod-scene.ts <empty folder> host <node> <bundle> <launcher> <envoy>
+ */
+import assert from 'node:assert/strict';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createCertificateAuthority } from '../support/certificate.ts';
+import { Child } from '../support/child-process.ts';
+import { ControlPlane } from '../support/control-plane/control-plane.ts';
+import { gatewayWorld } from '../support/control-plane/gateway-world.ts';
+import { httpGet } from '../support/http-get.ts';
+import { poll } from '../support/polling.ts';
+import { type InjectedContainer, injectedSidecar } from './injected-container.ts';
+import { mountPodRoot, type PodBase } from './pod-root.ts';
+
+const readyDeadlineMs = 40_000;
+
+function readBase(words: readonly string[]): PodBase {
+  const [kind, first = '', bundlePath = '', launcherPath = '', envoyPath = ''] = words;
+  if (kind === 'image') return { kind, folder: first };
+  assert.equal(kind, 'host');
+  return { kind: 'host', layout: { nodePath: first, bundlePath, launcherPath, envoyPath } };
+}
+
+/** The command that enters the container as its user, without a way to more rights. */
+function enter(root: string, { userId }: InjectedContainer): readonly string[] {
+  return ['setpriv', '--no-new-privs', 'chroot', `--userspec=${userId}:${userId}`, `--groups=${userId}`, root];
+}
+
+function environmentOf({ env }: InjectedContainer): NodeJS.ProcessEnv {
+  return { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', ...env };
+}
+
+/** What `kubectl exec` does. */
+function execute(
+  root: string,
+  container: InjectedContainer,
+  words: readonly string[],
+): { readonly code: number | null; readonly stdout: string; readonly stderr: string } {
+  const [command = '', ...args] = [...enter(root, container), ...words];
+  const env = environmentOf(container);
+  const { status, stdout, stderr } = spawnSync(command, args, { env, encoding: 'utf8', timeout: 30_000 });
+  return { code: status, stdout, stderr };
+}
+
+/** Number outside of the namespace of a child of this process, by its place. */
+function firstChildOf(pid: number): number {
+  return Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ')[0]);
+}
+
+function statusOf(pid: number, name: string): string {
+  const line = readFileSync(`/proc/${pid}/status`, 'utf8')
+    .split('\n')
+    .find((candidate) => candidate.startsWith(`${name}:`));
+  return line?.slice(name.length + 1).trim() ?? '';
+}
+
+async function run(folder: string, base: PodBase): Promise<void> {
+  execFileSync('ip', ['link', 'set', 'lo', 'up']);
+  const authority = createCertificateAuthority();
+  const served = authority.issue({ hosts: ['istiod.istio-system.svc'] });
+  await using controlPlane = await ControlPlane.start({
+    world: gatewayWorld({ listenerPort: 18_080, backendPort: 18_081 }),
+    port: 15_012,
+    tls: { cert: served.certificate, key: served.key },
+  });
+  const container = injectedSidecar({
+    discoveryAddress: `localhost:${controlPlane.port}`,
+    rootCertificate: authority.certificate,
+    token: 'the-token',
+    instanceIp: '127.0.0.1',
+  });
+  const root = join(folder, 'root');
+  mkdirSync(root);
+  mountPodRoot(root, base, container.mounts);
+
+  const script = `mount -t proc proc ${root}/proc && exec "$@"`;
+  const words = [...enter(root, container), '/usr/local/bin/pilot-agent', ...container.args];
+  const child = new Child({
+    command: 'unshare',
+    args: ['--pid', '--fork', '--kill-child=SIGKILL', 'sh', '-c', script, 'sh', ...words],
+    cwd: '/',
+    env: environmentOf(container),
+  });
+  let isEnded = false;
+  try {
+    const gone = new AbortController();
+    void child.exited.then(({ code }) => gone.abort(new Error(`the container ended with ${code}`)));
+    await poll(
+      async (signal) => {
+        const { status } = await httpGet(container.readinessUrl, { signal });
+        return status === 200 ? { done: true, value: undefined } : { done: false, seen: `status ${status}` };
+      },
+      { what: 'Readiness on 15021', deadlineMs: readyDeadlineMs, signal: gone.signal },
+    );
+    await checkRunning(root, container, firstChildOf(child.pid ?? 0));
+    process.kill(firstChildOf(child.pid ?? 0), 'SIGTERM');
+    const exit = await child.exited;
+    isEnded = true;
+    assert.equal(exit.code, 0, 'exit code of the container');
+    assert.equal(exit.hasLeftProcesses, false);
+    assert.match(child.output.tail(50), /Agent already drained, exiting immediately/);
+  } catch (error) {
+    console.error(child.output.tail(200));
+    throw error;
+  } finally {
+    if (!isEnded) child.kill();
+    await child.exited;
+  }
+}
+
+async function checkRunning(root: string, container: InjectedContainer, agentPid: number): Promise<void> {
+  const user = `${container.userId}\t${container.userId}\t${container.userId}\t${container.userId}`;
+  for (const pid of [agentPid, firstChildOf(agentPid)]) {
+    assert.equal(statusOf(pid, 'Uid'), user);
+    assert.equal(statusOf(pid, 'Gid'), user);
+    assert.equal(statusOf(pid, 'CapEff'), '0000000000000000');
+    assert.equal(statusOf(pid, 'NoNewPrivs'), '1');
+  }
+  assert.match(statusOf(agentPid, 'NSpid'), /\t1$/);
+
+  for (const path of ['/x', '/tmp/x', '/etc/x', '/usr/local/bin/x', '/var/run/secrets/tokens/x']) {
+    assert.notEqual(execute(root, container, ['touch', path]).code, 0, `${path} could be written`);
+  }
+  for (const folder of ['/etc/istio/proxy', '/var/lib/istio/data']) {
+    assert.equal(execute(root, container, ['touch', `${folder}/x`]).code, 0, `${folder} must be writable`);
+  }
+
+  assert.equal(execute(root, container, container.postStart).code, 0, 'postStart');
+  const info = execute(root, container, ['pilot-agent', 'request', 'GET', 'server_info']);
+  assert.equal((JSON.parse(info.stdout) as { state: string }).state, 'LIVE');
+  const bootstrap = execute(root, container, ['cat', '/etc/istio/proxy/grpc-bootstrap.json']);
+  assert.match(bootstrap.stdout, /"server_uri": "unix:\/\/\/etc\/istio\/proxy\/XDS"/);
+  assert.match((await httpGet('http://127.0.0.1:15020/stats/prometheus')).text, /^istio_agent_startup_duration_seconds /m);
+  assert.match((await httpGet('http://127.0.0.1:15090/stats/prometheus')).text, /^envoy_server_state/m);
+  const levels = ['pilot-agent', 'request', '--debug-port=15020', 'POST', 'debug/logging?xdsproxy=debug'];
+  assert.match(execute(root, container, levels).stdout, /xdsproxy: debug/);
+
+  const drained = execute(root, container, container.preStop);
+  assert.deepEqual([drained.code, drained.stdout], [0, 'OK\n'], drained.stderr);
+}
+
+const [folder = '', ...words] = process.argv.slice(2);
+await run(folder, readBase(words));
+console.log('the injected container runs as it should');
