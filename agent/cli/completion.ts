@@ -134,8 +134,7 @@ function zshScript(stages: readonly CompletionStage[]): string {
       })
       .join(' ');
   const cases = stages.map(
-    ({ path, words, flags }) =>
-      `    ${quote(path)}) choices=(${list(words)}) options=(${list(flags)}) ;;`,
+    ({ path, words, flags }) => `    ${quote(path)}) choices=(${list(words)}) options=(${list(flags)}) ;;`,
   );
   return `#compdef ${programNames.join(' ')}
 # Completion of ${programNames.join(' and ')} for zsh: put it into a folder of $fpath as _pilot-agent, or source it.
@@ -170,7 +169,9 @@ function fishScript(stages: readonly CompletionStage[]): string {
   const lines = stages.flatMap(({ path, words, flags }) => {
     const condition = `-n ${fishQuote(`__ferry_agent_at ${fishQuote(path)}`)}`;
     return programNames.flatMap((program) => [
-      ...words.map((word) => `complete -c ${program} ${condition} -f -a ${fishQuote(word.text)}${described(word)}`),
+      ...words.map(
+        (word) => `complete -c ${program} ${condition} -f -a ${fishQuote(word.text)}${described(word)}`,
+      ),
       ...flags.map((flag) => {
         const name = flag.text.startsWith('--') ? `-l ${flag.text.slice(2)}` : `-s ${flag.text.slice(1)}`;
         return `complete -c ${program} ${condition} ${name}${described(flag)}`;

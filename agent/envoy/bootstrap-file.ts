@@ -35,8 +35,11 @@ export async function writeBootstrapFile(
 export async function writeGrpcBootstrapFile(path: string, document: JsonObject): Promise<void> {
   const text = JSON.stringify(document, undefined, 2);
   await replaceFile(path, { text, mode: 0o644, runAs: undefined }, (reason, cause) => {
-    const remedy = 'name a path in a writable folder with GRPC_XDS_BOOTSTRAP, or set it empty for no such file';
-    return new BootstrapFileError(`cannot write the gRPC bootstrap to ${path}: ${reason}; ${remedy}`, { cause });
+    const remedy =
+      'name a path in a writable folder with GRPC_XDS_BOOTSTRAP, or set it empty for no such file';
+    return new BootstrapFileError(`cannot write the gRPC bootstrap to ${path}: ${reason}; ${remedy}`, {
+      cause,
+    });
   });
 }
 

@@ -89,11 +89,17 @@ function certificatePathsOf(document: unknown): readonly string[] {
   const watcher = providers.find((provider) => provider?.['plugin_name'] === 'file_watcher');
   const files = objectOf(watcher?.['config']);
   if (files === undefined) return [];
-  return ['certificate_file', 'private_key_file', 'ca_certificate_file'].map((name) => String(files[name] ?? ''));
+  return ['certificate_file', 'private_key_file', 'ca_certificate_file'].map((name) => {
+    const path = files[name];
+    if (typeof path === 'string') return path;
+    throw new TypeError(`${name} of the provider of certificates is no path`);
+  });
 }
 
 function objectOf(value: unknown): JsonObject | undefined {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as JsonObject) : undefined;
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+    ? (value as JsonObject)
+    : undefined;
 }
 
 async function isThere(path: string): Promise<boolean> {

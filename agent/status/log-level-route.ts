@@ -35,7 +35,8 @@ export function logLevelRoute(levels: LogLevels): Route {
 export function parseLevelChange(rawQuery: string): LevelChange {
   const pairs = [...new URLSearchParams(rawQuery)];
   if (pairs.length === 1 && pairs[0]?.[0] === 'reset') return { kind: 'reset' };
-  if (pairs.length === 0) return { kind: 'bad', problem: 'nothing is asked for: use ?<scope>=<level> or ?reset' };
+  if (pairs.length === 0)
+    return { kind: 'bad', problem: 'nothing is asked for: use ?<scope>=<level> or ?reset' };
   const chosen: (readonly [string, LogLevel])[] = [];
   for (const [scope, text] of pairs) {
     const level = logLevels.find((candidate) => candidate === text);

@@ -78,6 +78,10 @@ async function answerCpuProfile({ answer }: Exchange, seconds: number, log: Logg
 async function answerHeap({ answer }: Exchange): Promise<void> {
   answer.setHeader('Content-Type', 'application/json');
   answer.setHeader('Cache-Control', 'no-store');
-  const page = { process: process.memoryUsage(), heap: getHeapStatistics(), spaces: getHeapSpaceStatistics() };
+  const page = {
+    process: process.memoryUsage(),
+    heap: getHeapStatistics(),
+    spaces: getHeapSpaceStatistics(),
+  };
   await answer.end(Buffer.from(`${JSON.stringify(page, undefined, 2)}\n`));
 }

@@ -9,7 +9,13 @@ const now = () => new Date('2026-08-22T20:00:00.123Z');
 
 function kept(options: Partial<LogOptions> = {}): { readonly root: LogRoot; readonly lines: string[] } {
   const lines: string[] = [];
-  const root = new LogRoot({ format: 'text', levels: new Map(), now, write: (line) => lines.push(line), ...options });
+  const root = new LogRoot({
+    format: 'text',
+    levels: new Map(),
+    now,
+    write: (line) => lines.push(line),
+    ...options,
+  });
   return { root, lines };
 }
 
@@ -86,10 +92,14 @@ describe('levels', () => {
 
 test('every scope that the sources log to is in the list', () => {
   const folder = fileURLToPath(new URL('../../agent', import.meta.url));
-  const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'));
+  const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) =>
+    name.endsWith('.ts'),
+  );
   const used = new Set(
     files.flatMap((name) =>
-      [...readFileSync(join(folder, name), 'utf8').matchAll(/\.scope\('(\w+)'\)/g)].map((match) => match[1] ?? ''),
+      [...readFileSync(join(folder, name), 'utf8').matchAll(/\.scope\('(\w+)'\)/g)].map(
+        (match) => match[1] ?? '',
+      ),
     ),
   );
   assert.ok(used.has('xdsproxy') && used.has('default'));

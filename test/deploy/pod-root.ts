@@ -22,7 +22,8 @@ export type PodBase =
 /** Files the kubelet puts into every container. */
 const kubeletFiles = {
   '/etc/hosts': '127.0.0.1 localhost\n::1 localhost ip6-localhost\n',
-  '/etc/resolv.conf': 'search shop.svc.cluster.local svc.cluster.local cluster.local\nnameserver 127.0.0.53\n',
+  '/etc/resolv.conf':
+    'search shop.svc.cluster.local svc.cluster.local cluster.local\nnameserver 127.0.0.53\n',
 };
 
 function mount(...words: readonly string[]): void {
@@ -90,7 +91,12 @@ function writeHostBase(root: string, layout: ImageLayout): void {
   symlinkSync('ferry-agent', join(local, 'bin/pilot-agent'));
   cpSync(layout.envoyPath, join(local, 'bin/envoy'), { dereference: true });
   execFileSync('chmod', ['-R', 'a+rX', local]);
-  execFileSync('chmod', ['0755', join(local, 'bin/ferry-agent'), join(local, 'bin/envoy'), join(local, 'lib/ferry/node')]);
+  execFileSync('chmod', [
+    '0755',
+    join(local, 'bin/ferry-agent'),
+    join(local, 'bin/envoy'),
+    join(local, 'lib/ferry/node'),
+  ]);
   mount('-o', 'remount,ro', local);
 }
 

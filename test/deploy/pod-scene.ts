@@ -29,7 +29,14 @@ function readBase(words: readonly string[]): PodBase {
 
 /** The command that enters the container as its user, without a way to more rights. */
 function enter(root: string, { userId }: InjectedContainer): readonly string[] {
-  return ['setpriv', '--no-new-privs', 'chroot', `--userspec=${userId}:${userId}`, `--groups=${userId}`, root];
+  return [
+    'setpriv',
+    '--no-new-privs',
+    'chroot',
+    `--userspec=${userId}:${userId}`,
+    `--groups=${userId}`,
+    root,
+  ];
 }
 
 function environmentOf({ env }: InjectedContainer): NodeJS.ProcessEnv {
@@ -136,7 +143,10 @@ async function checkRunning(root: string, container: InjectedContainer, agentPid
   assert.equal((JSON.parse(info.stdout) as { state: string }).state, 'LIVE');
   const bootstrap = execute(root, container, ['cat', '/etc/istio/proxy/grpc-bootstrap.json']);
   assert.match(bootstrap.stdout, /"server_uri": "unix:\/\/\/etc\/istio\/proxy\/XDS"/);
-  assert.match((await httpGet('http://127.0.0.1:15020/stats/prometheus')).text, /^istio_agent_startup_duration_seconds /m);
+  assert.match(
+    (await httpGet('http://127.0.0.1:15020/stats/prometheus')).text,
+    /^istio_agent_startup_duration_seconds /m,
+  );
   assert.match((await httpGet('http://127.0.0.1:15090/stats/prometheus')).text, /^envoy_server_state/m);
   const levels = ['pilot-agent', 'request', '--debug-port=15020', 'POST', 'debug/logging?xdsproxy=debug'];
   assert.match(execute(root, container, levels).stdout, /xdsproxy: debug/);

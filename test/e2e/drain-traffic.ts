@@ -81,52 +81,51 @@ export type TrafficClient = (port: number, path: string, onAnswer?: () => void) 
 
 export const http1Client: TrafficClient = async (port, path, onAnswer) => {
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
-  const statuses: number[] = [];
-  const failures: string[] = [];
-  let isLeaving = false;
-  while (!isLeaving && failures.length === 0) {
-    await new Promise<void>((resolve) => {
-      const fail = (error: Error) => {
-        failures.push(error.message);
-        resolve();
-      };
-      get({ host: '127.0.0.1', port, path, agent }, (response) => {
-        response.on('error', fail);
-        response.on('end', () => {
-          statuses.push(response.statusCode ?? 0);
-          isLeaving = response.headers.connection === 'close';
-          onAnswer?.();
-          resolve();
-        });
-        response.resume();
-      }).on('error', fail);
-    });
-  }
+  const report = { statuses: [] as number[], failures: [] as string[] };
+  while (await ask(agent, port, path, report)) onAnswer?.();
   agent.destroy();
-  return { statuses, failures };
+  return report;
 };
+
+/** One request. False when it failed or the proxy is going away. */
+async function ask(
+  agent: Agent,
+  port: number,
+  path: string,
+  report: { readonly statuses: number[]; readonly failures: string[] },
+): Promise<boolean> {
+  return await new Promise((resolve) => {
+    const fail = (error: Error) => {
+      report.failures.push(error.message);
+      resolve(false);
+    };
+    get({ host: '127.0.0.1', port, path, agent }, (response) => {
+      response.on('error', fail);
+      response.on('end', () => {
+        report.statuses.push(response.statusCode ?? 0);
+        resolve(response.headers.connection !== 'close');
+      });
+      response.resume();
+    }).on('error', fail);
+  });
+}
 
 export const http2Client: TrafficClient = async (port, path, onAnswer) => {
   const session = connect(`http://127.0.0.1:${port}`);
-  const statuses: number[] = [];
-  const failures: string[] = [];
-  let isLeaving = false;
-  session.on('goaway', () => {
-    isLeaving = true;
-  });
-  session.on('error', (error: Error) => failures.push(error.message));
-  while (!isLeaving && !session.closed && failures.length === 0) {
+  const report = { statuses: [] as number[], failures: [] as string[] };
+  const leaving = new AbortController();
+  session.on('goaway', () => leaving.abort());
+  session.on('error', (error: Error) => report.failures.push(error.message));
+  while (!leaving.signal.aborted && !session.closed && report.failures.length === 0) {
     await new Promise<void>((resolve) => {
       const stream = session.request({ ':path': path });
-      stream.on('response', (headers) => statuses.push(headers[':status'] ?? 0));
-      stream.on('error', (error: Error) => failures.push(error.message));
-      stream.on('close', () => {
-        onAnswer?.();
-        resolve();
-      });
+      stream.on('response', (headers) => report.statuses.push(headers[':status'] ?? 0));
+      stream.on('error', (error: Error) => report.failures.push(error.message));
+      stream.on('close', resolve);
       stream.resume();
     });
+    onAnswer?.();
   }
   session.close();
-  return { statuses, failures };
+  return report;
 };

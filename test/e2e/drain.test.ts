@@ -3,11 +3,11 @@ import { describe, type TestContext, test } from 'node:test';
 import { AgentProcess } from '../support/agent-process.ts';
 import { ControlPlane } from '../support/control-plane/control-plane.ts';
 import { gatewayWorld } from '../support/control-plane/gateway-world.ts';
+import { envoyBinary } from '../support/envoy.ts';
 import { freePorts } from '../support/free-ports.ts';
 import { httpGet } from '../support/http-get.ts';
 import { createWorkspace } from '../support/workspace.ts';
 import { type ClientReport, HoldingBackend, http1Client, http2Client } from './drain-traffic.ts';
-import { envoyBinary } from '../support/envoy.ts';
 import { skipReason } from './gateway.ts';
 
 interface Scene {
@@ -38,7 +38,10 @@ async function startScene(
     envoyPath: envoyBinary().path,
     test: t,
     env: settings.env ?? {},
-    proxyConfig: { terminationDrainDuration: settings.terminationDrainDuration ?? '5s', drainDuration: '20s' },
+    proxyConfig: {
+      terminationDrainDuration: settings.terminationDrainDuration ?? '5s',
+      drainDuration: '20s',
+    },
   });
   await agent.waitUntilReady();
   return { agent, backend, port };

@@ -69,6 +69,9 @@ describe('the agent as process 1', { skip }, () => {
     const { agent, envoyPid } = await startFirst(t);
     process.kill(envoyPid, 'SIGKILL');
     assert.equal((await agent.exited).code, 0);
-    assert.match(agent.logTail(), /Envoy exited with error: signal: killed\. Envoy may have been out of memory/);
+    assert.match(
+      agent.logTail(),
+      /Envoy exited with error: signal: killed\. Envoy may have been out of memory/,
+    );
   });
 });

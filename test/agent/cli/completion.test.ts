@@ -53,7 +53,16 @@ for (const shell of ['bash', 'zsh', 'fish'] as const) {
       const script = await writeScript(workspace, shell);
       const complete = (...words: readonly string[]) => offers[shell](script, words);
       const commands = complete('');
-      for (const name of ['completion', 'help', 'istio-iptables', 'proxy', 'request', 'version', 'wait', 'wasm']) {
+      for (const name of [
+        'completion',
+        'help',
+        'istio-iptables',
+        'proxy',
+        'request',
+        'version',
+        'wait',
+        'wasm',
+      ]) {
         assert.ok(commands.includes(name), `${name} is not in ${commands.join(' ')}`);
       }
       assert.deepEqual(complete('wa'), ['wait', 'wasm']);

@@ -86,7 +86,9 @@ describe('the variables of the stock agent', { skip }, () => {
   const known = rows(listed).flatMap(([nameCell, defaultCell]) => {
     const names = codes(nameCell).filter((name) => /^[A-Z][A-Z0-9_]+$/.test(name));
     const defaults = codes(defaultCell);
-    return names.map((name, index) => [name, names.length === defaults.length ? defaults[index] : defaults[0]] as const);
+    return names.map(
+      (name, index) => [name, names.length === defaults.length ? defaults[index] : defaults[0]] as const,
+    );
   });
   const table: Readonly<Record<string, VariableDefinition>> = environmentTable;
 

@@ -86,7 +86,10 @@ describe('the file of the gRPC bootstrap', () => {
     const file = await workspace.write('file', '');
     await assert.rejects(writeGrpcBootstrapFile(`${file}/x.json`, {}), (error: unknown) => {
       assert.ok(error instanceof BootstrapFileError);
-      assert.match(error.message, /^cannot write the gRPC bootstrap to .*\/file\/x\.json: .*GRPC_XDS_BOOTSTRAP/);
+      assert.match(
+        error.message,
+        /^cannot write the gRPC bootstrap to .*\/file\/x\.json: .*GRPC_XDS_BOOTSTRAP/,
+      );
       return true;
     });
   });
@@ -115,7 +118,10 @@ describe('readiness of proxyless gRPC', () => {
       environment: { OUTPUT_CERTS: 'certs' },
     }).envoy;
     assert.ok(grpcBootstrap !== undefined);
-    await writeGrpcBootstrapFile(grpcBootstrap.path, buildGrpcBootstrap(grpcBootstrap, bootstrap.node, noSockets));
+    await writeGrpcBootstrapFile(
+      grpcBootstrap.path,
+      buildGrpcBootstrap(grpcBootstrap, bootstrap.node, noSockets),
+    );
     const readiness = new GrpcBootstrapReadiness(grpcBootstrap.path);
     const missing = (name: string) => `${workspace.path(`certs/${name}`)} does not exist`;
     assert.equal(await readiness.check(), missing('cert-chain.pem'));

@@ -42,7 +42,10 @@ describe('/debug/logging', () => {
     };
     const [status, list] = await send('GET');
     assert.equal(status, 200);
-    assert.match(list, /^levels in force:\n {2}ca: info\n[\s\S]* {2}grpc: none\n[\s\S]* {2}xdsproxy: info\n$/);
+    assert.match(
+      list,
+      /^levels in force:\n {2}ca: info\n[\s\S]* {2}grpc: none\n[\s\S]* {2}xdsproxy: info\n$/,
+    );
     const log = root.scope('wasm');
     log.debug('unseen');
     assert.match((await send('POST', '?wasm=debug'))[1], / {2}wasm: debug\n/);

@@ -83,7 +83,12 @@ describe('the other pages of profiling', () => {
     assert.equal(heap.status, 200);
     const page = JSON.parse(heap.body.toString()) as { process: { rss: number }; spaces: readonly unknown[] };
     assert.ok(page.process.rss > 0 && page.spaces.length > 0);
-    for (const path of ['/debug/pprof', '/debug/pprof/', '/debug/pprof/heap', '/debug/pprof/profile?seconds=5']) {
+    for (const path of [
+      '/debug/pprof',
+      '/debug/pprof/',
+      '/debug/pprof/heap',
+      '/debug/pprof/profile?seconds=5',
+    ]) {
       const { status, body } = await ask(server.port, path);
       assert.equal(status, 501, path);
       assert.match(body.toString(), /Node\.js.*\n.*\/debug\/profile\/cpu\?seconds=10/);
