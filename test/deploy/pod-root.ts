@@ -31,6 +31,20 @@ function mount(...words: readonly string[]): void {
 }
 
 /**
+ * The path on this machine of a path in the container. Links are followed as in the container: an image's `/var/run`
+ * leads to its own `/run`, not to this machine's.
+ */
+function inside(root: string, path: string): string {
+  let resolved = '';
+  for (const name of path.split('/').filter(Boolean)) {
+    const target = linkTarget(join(root, resolved, name));
+    if (target === undefined) resolved = `${resolved}/${name}`;
+    else resolved = target.startsWith('/') ? target : `/${join(resolved, target)}`;
+  }
+  return join(root, resolved);
+}
+
+/**
  * Mounts the container's file system at `root` (an empty folder): read-only, with the volumes of the pod. To be called
  * in a mount namespace of its own: all goes with its last process.
  */
@@ -55,14 +69,17 @@ export function mountPodRoot(root: string, base: PodBase, mounts: readonly Injec
     mkdirSync(source);
     if (volume.kind === 'writable') execFileSync('chmod', ['0777', source]);
     else for (const [name, text] of Object.entries(volume.files)) writeFileSync(join(source, name), text);
-    mkdirSync(join(root, path), { recursive: true });
-    return { source, target: join(root, path), isWritable: volume.kind === 'writable' };
+    const target = inside(root, path);
+    mkdirSync(target, { recursive: true });
+    return { source, target, isWritable: volume.kind === 'writable' };
   });
   for (const [path, text] of Object.entries(kubeletFiles)) {
     const source = join(volumes, path.replaceAll('/', '-'));
     writeFileSync(source, text);
-    writeFileSync(join(root, path), '', { flag: 'a' });
-    targets.push({ source, target: join(root, path), isWritable: false });
+    const target = inside(root, path);
+    mkdirSync(dirname(target), { recursive: true });
+    writeFileSync(target, '', { flag: 'a' });
+    targets.push({ source, target, isWritable: false });
   }
   mount('-o', base.kind === 'image' ? 'remount,bind,ro' : 'remount,ro', root);
   for (const { source, target, isWritable } of targets) {
