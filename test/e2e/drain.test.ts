@@ -6,6 +6,7 @@ import { gatewayWorld } from '../support/control-plane/gateway-world.ts';
 import { envoyBinary } from '../support/envoy.ts';
 import { freePorts } from '../support/free-ports.ts';
 import { httpGet } from '../support/http-get.ts';
+import { poll } from '../support/polling.ts';
 import { createWorkspace } from '../support/workspace.ts';
 import { type ClientReport, HoldingBackend, http1Client, http2Client } from './drain-traffic.ts';
 import { skipReason } from './gateway.ts';
@@ -95,8 +96,16 @@ describe('the end of an agent with traffic', { skip: skipReason }, () => {
     const held = http1Client(port, '/held');
     await backend.untilHeld(1);
     agent.signal('SIGTERM');
-    await agent.waitForLog(/Status server has successfully terminated/);
-    await assert.rejects(httpGet(`${agent.statusUrl}/healthz/ready`), /ECONNREFUSED/);
+    await poll(
+      async (signal) => {
+        const seen = await httpGet(`${agent.statusUrl}/healthz/ready`, { signal }).then(
+          ({ status }) => `status ${status}`,
+          (error: unknown) => String(error),
+        );
+        return seen.includes('ECONNREFUSED') ? { done: true, value: undefined } : { done: false, seen };
+      },
+      { what: 'The end of the status port', deadlineMs: 4_000 },
+    );
     assert.equal((await httpGet(`http://127.0.0.1:${agent.ports.envoyStatus}/healthz/ready`)).status, 503);
     backend.release();
     assertServed([await held]);
