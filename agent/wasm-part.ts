@@ -7,7 +7,9 @@ import type { WasmConfig } from './config/agent-config.ts';
 import { maxCacheRecordCount, parseCacheRecord } from './fetch/cache-records.ts';
 import { CachedModuleSource } from './fetch/module-source.ts';
 import type { LogRoot } from './log.ts';
+import { CheckedSource } from './wasm/checked-source.ts';
 import { LastKnownGood, maxKeptConfigCount, parseKeptConfig } from './wasm/last-known-good.ts';
+import { ModulePreflight } from './wasm/module-preflight.ts';
 import { PluginRollouts } from './wasm/plugin-rollouts.ts';
 
 /** All that serves Wasm plugins: the store on disk, the source of modules and the rollouts. */
@@ -43,8 +45,10 @@ export async function openWasmPart(options: {
     log,
   });
   // Before the first purge and the first download: what it pins must not make room for others.
+  const preflight = new ModulePreflight({ metrics: metrics.plugins, log });
   const rollouts = new PluginRollouts({
-    source,
+    source: new CheckedSource({ source, preflight }),
+    preflight,
     store,
     lastKnownGood: new LastKnownGood({ index: kept }),
     metrics,

@@ -155,6 +155,10 @@ export class CacheRecords {
     this.#index.set(urlKey(url), { kind: 'url', label, checksum, versions, resolved, fetchedAtMs });
   }
 
+  forgetUrl(url: string): void {
+    this.#index.delete(urlKey(url));
+  }
+
   /** Age of what is known of a URL, in ms. A clock that was put back makes nothing fresh. */
   ageMs(record: UrlRecord): number {
     const ageMs = this.#epochMs() - record.fetchedAtMs;

@@ -1,3 +1,4 @@
+import type { Signer } from './signature/signer.ts';
 import type { PullPolicy } from './types.ts';
 
 /** How one host is spoken to. What is absent is as without settings. */
@@ -44,6 +45,11 @@ export interface ModuleTerms {
   readonly mirrors: readonly MirrorPlace[];
 }
 
+/** Who may have signed an image: any one of them suffices. With none of them, no image is good. */
+export interface SignerDemand {
+  readonly signers: readonly Signer[];
+}
+
 /**
  * What an operator may set about fetching. Every function is asked anew for each request and must be cheap: it looks
  * at whatever is in force at that moment.
@@ -52,6 +58,11 @@ export interface FetchSettings {
   /** `hostText` is `host` or `host:port`. */
   readonly host: (hostText: string) => HostSettings | undefined;
   readonly module: (url: string) => ModuleTerms;
+  /**
+   * Who must have signed the image of an `oci://` URL, by whatever place it comes; undefined: nobody need. Held against
+   * each fetch and each cache hit.
+   */
+  readonly signersFor: (url: string) => SignerDemand | undefined;
   /** CIDR texts that are never dialled, beside the configured ones. Must be valid. */
   readonly blockedCidrs: () => readonly string[];
   /** Lowers the cap on a module; it never raises it. */
@@ -67,6 +78,7 @@ const noCidrs: readonly string[] = [];
 export const permissiveSettings: FetchSettings = {
   host: () => undefined,
   module: () => noTerms,
+  signersFor: () => undefined,
   blockedCidrs: () => noCidrs,
   maxModuleBytes: () => undefined,
   connectionsPerHost: () => undefined,

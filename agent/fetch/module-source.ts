@@ -103,6 +103,11 @@ export class CachedModuleSource implements ModuleSource {
     this.#metrics.cacheEntries(this.#records.moduleCount);
   }
 
+  /** Forgets what a URL meant: the next request asks its origin. The module itself stays. */
+  forgetUrl(url: string): void {
+    this.#records.forgetUrl(url);
+  }
+
   /** A first hit says that downloads may follow: what they need is loaded when nothing waits for it. */
   #warmLater(): void {
     if (this.#warming !== undefined || this.#warmTimer !== undefined) return;

@@ -97,6 +97,10 @@ export type FetchErrorCode =
   | 'not_wasm'
   | 'digest_mismatch'
   | 'checksum_mismatched'
+  /** No signature of a signer that the operator asks for. */
+  | 'unsigned'
+  /** Envoy could not run it, or would end. */
+  | 'preflight_refused'
   | 'store';
 
 /**

@@ -180,7 +180,7 @@ function moreFacts(plugin: ReportedPlugin): readonly Fact[] {
 }
 
 function failWords({ failAction, plan }: ReportedPlugin): string | undefined {
-  if (failAction === undefined || (plan !== 'fetch' && plan !== 'refused')) return undefined;
+  if (failAction === undefined || plan === 'as-is') return undefined;
   return failAction === 'allow' ? 'all requests pass (FAIL_OPEN)' : 'all requests are denied (FAIL_CLOSE)';
 }
 

@@ -31,7 +31,7 @@ const pluginSchema = z.object({
   inForce: z.enum(['plugin', 'last-known-good', 'fallback', 'none']),
   fallbackAction: z.optional(action),
   runningDigest: z.optional(z.string()),
-  plan: z.optional(z.enum(['as-is', 'stripped', 'fetch', 'refused'])),
+  plan: z.optional(z.enum(['as-is', 'local', 'fetch', 'refused'])),
   failAction: z.optional(action),
   url: z.optional(z.string()),
   source: z.optional(z.string()),

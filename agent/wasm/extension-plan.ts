@@ -8,10 +8,18 @@ import { readDirectives, stripAgentKeys } from './vm-environment.ts';
 
 /** What is to be done with one extension config. All bytes are encoded `TypedExtensionConfig` messages. */
 export type ExtensionPlan =
-  /** Not Wasm, or Wasm that needs nothing: passed on as it came. */
-  | { readonly kind: 'as-is'; readonly name: string; readonly isWasm: boolean; readonly bytes: Uint8Array }
-  /** A local or inline module whose environment held keys that Envoy must not see. */
-  | { readonly kind: 'stripped'; readonly name: string; readonly bytes: Uint8Array }
+  /** Not Wasm: passed on as it came. */
+  | { readonly kind: 'as-is'; readonly name: string; readonly bytes: Uint8Array }
+  /** A module that needs no download: to be checked where it is, then passed on. */
+  | {
+      readonly kind: 'local';
+      readonly name: string;
+      readonly module: LocalModule;
+      /** As it came, but for keys of the environment that Envoy must not see. */
+      readonly bytes: Uint8Array;
+      readonly fallbackAction: FallbackAction;
+      readonly fallback: Uint8Array;
+    }
   /** A remote module: fetch it, then `rewrite` gives the config to send. */
   | {
       readonly kind: 'fetch';
@@ -31,6 +39,15 @@ export type ExtensionPlan =
       readonly fallbackAction: FallbackAction | undefined;
       readonly fallback: Uint8Array | undefined;
     };
+
+/** A module that Envoy reads itself. */
+export type LocalModule =
+  /** A file of the proxy's own container. */
+  | { readonly kind: 'file'; readonly path: string }
+  /** In the config itself. */
+  | { readonly kind: 'inline'; readonly bytes: Uint8Array }
+  /** No module that V8 runs is there: it is built into Envoy, for another engine, or in a variable of the environment. */
+  | { readonly kind: 'unseen' };
 
 /** Deadline when the config gives none (istio/istio `pkg/wasm/cache.go`). */
 const defaultTimeoutMs = 5_000;
@@ -62,7 +79,7 @@ export function planExtensionConfig(resource: codec.Any): ExtensionPlan {
   const filter = readFilter(typedConfig);
   switch (filter.kind) {
     case 'other':
-      return { kind: 'as-is', name, isWasm: false, bytes: resource.value };
+      return { kind: 'as-is', name, bytes: resource.value };
     case 'broken':
       return refuseWithFallback(config, filter.filterKind, 'deny', filter.reason, 'unmarshal_failure');
     case 'wasm':
@@ -165,8 +182,14 @@ function planWasm(
     return refuseWithFallback(config, kind, action, reason, 'unmarshal_failure');
   }
   if (code.case === 'local') {
-    if (!stripAgentKeys(vm)) return { kind: 'as-is', name, isWasm: true, bytes: original };
-    return { kind: 'stripped', name, bytes: encodeWith(config, kind, codec.encodeWasm(filter)) };
+    return {
+      kind: 'local',
+      name,
+      module: localModule(vm.runtime, code.value.specifier),
+      bytes: stripAgentKeys(vm) ? encodeWith(config, kind, codec.encodeWasm(filter)) : original,
+      fallbackAction: action,
+      fallback: encodeFallback(config, kind, action),
+    };
   }
   const directives = readDirectives(vm);
   stripAgentKeys(vm);
@@ -198,6 +221,32 @@ function planWasm(
       return encodeWith(config, kind, codec.encodeWasm(filter));
     },
   };
+}
+
+/** Envoy takes the engine that it was built with when none is named, and Istio's is V8. */
+const v8Runtimes: readonly string[] = ['', 'envoy.wasm.runtime.v8'];
+
+type LocalSpecifier = Extract<
+  NonNullable<codec.VmConfig['code']>['specifier'],
+  { readonly case: 'local' }
+>['value']['specifier'];
+
+function localModule(runtime: string, specifier: LocalSpecifier): LocalModule {
+  if (!v8Runtimes.includes(runtime)) return { kind: 'unseen' };
+  switch (specifier.case) {
+    case 'filename':
+      return { kind: 'file', path: specifier.value };
+    case 'inlineBytes':
+      return { kind: 'inline', bytes: specifier.value };
+    case 'inlineString':
+      return { kind: 'inline', bytes: Buffer.from(specifier.value, 'utf8') };
+    // No variable can hold the zero byte that a module begins with: Envoy refuses it.
+    case 'environmentVariable':
+    case undefined:
+      return { kind: 'unseen' };
+    default:
+      return specifier satisfies never;
+  }
 }
 
 /** `failure_policy` wins; unspecified falls back to the deprecated `fail_open`, which is closed by default. */

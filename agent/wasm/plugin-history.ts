@@ -84,7 +84,7 @@ export function noteOf(
     case 'pushed-ready':
       return { what: 'pushed', why: 'needs no download, sent to Envoy' };
     case 'pushed-remote':
-      return { what: 'pushed', why: facts.url === undefined ? undefined : `module ${facts.url}` };
+      return { what: 'pushed', why: facts.url === undefined ? 'needs no download' : `module ${facts.url}` };
     case 'pushed-refused':
       return { what: 'refused', why: event.reason };
     case 'prepared':

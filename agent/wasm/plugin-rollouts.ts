@@ -6,6 +6,7 @@ import { describeError, type Logger } from '../log.ts';
 import type { ExtensionPlan } from './extension-plan.ts';
 import type { FallbackAction } from './fallback-filter.ts';
 import type { LastKnownGood } from './last-known-good.ts';
+import type { ModulePreflight } from './module-preflight.ts';
 import { addToHistory, noteOf } from './plugin-history.ts';
 import { shortPluginName } from './plugin-name.ts';
 import {
@@ -52,7 +53,10 @@ export interface TakenPush {
 }
 
 export interface PluginRolloutsOptions {
+  /** Of modules that may be given to Envoy as they are. */
   readonly source: ModuleSource;
+  /** For modules that come from no source. */
+  readonly preflight: Pick<ModulePreflight, 'passLocal'>;
   readonly store: Pick<BlobStore, 'get' | 'setReferences'>;
   readonly lastKnownGood: LastKnownGood;
   readonly metrics: WasmMetrics;
@@ -238,8 +242,7 @@ export class PluginRollouts {
       fallbackAction: undefined,
     };
     switch (plan.kind) {
-      case 'as-is':
-      case 'stripped': {
+      case 'as-is': {
         this.#options.metrics.conversion('no_remote_load');
         const refusal = this.#rejected.reason(plan.bytes);
         if (refusal === undefined) {
@@ -261,10 +264,11 @@ export class PluginRollouts {
         this.#apply(name, { kind: 'pushed-refused', push, reason: plan.reason, standIns });
         return Promise.resolve();
       }
+      case 'local':
       case 'fetch': {
         plugin.record = {
           ...plugin.record,
-          url: presentUrl(plan.request.url),
+          url: plan.kind === 'fetch' ? presentUrl(plan.request.url) : undefined,
           fallbackAction: plan.fallbackAction,
         };
         const standIns = [this.#standIn(plan.fallback, plan.fallbackAction, envelope)];
@@ -342,35 +346,29 @@ export class PluginRollouts {
 
   async #prepare(name: string, plugin: Plugin, push: number): Promise<void> {
     const { plan, envelope } = plugin;
-    if (plan?.kind !== 'fetch') return;
+    if (plan?.kind !== 'fetch' && plan?.kind !== 'local') return;
     const controller = new AbortController();
     plugin.preparations.set(push, controller);
     const startedAtMs = this.#now();
     // Looked for beside the download: it must be at hand when that fails, or when Envoy refuses what came.
     const kept = this.#findKept(name, plugin, envelope);
     try {
-      const module = await this.#options.source.fetch(plan.request, { signal: controller.signal });
-      const fetchDurationMs = Math.max(0, this.#now() - startedAtMs);
-      this.#options.metrics.plugins.fetchEnded(module.source, fetchDurationMs / 1_000);
+      const config =
+        plan.kind === 'fetch'
+          ? await this.#prepareRemote(plugin, plan, envelope, controller.signal)
+          : await this.#prepareLocal(plan, envelope);
       await this.#addKept(name, push, kept);
       if (controller.signal.aborted || this.#isClosed) return;
-      const bytes = plan.rewrite(module.path);
-      this.#options.metrics.conversion('success');
+      this.#options.metrics.conversion(plan.kind === 'fetch' ? 'success' : 'no_remote_load');
       plugin.record = {
         ...plugin.record,
-        module,
-        fetchDurationMs,
         lastError: undefined,
         lastErrorAtMs: undefined,
         nextRetryAtMs: undefined,
       };
-      const refusal = this.#rejected.reason(bytes);
+      const refusal = this.#rejected.reason(config.bytes);
       if (refusal === undefined) {
-        this.#apply(name, {
-          kind: 'prepared',
-          push,
-          config: { bytes, envelope, moduleDigest: module.digest },
-        });
+        this.#apply(name, { kind: 'prepared', push, config });
       } else {
         this.#noteFailure(plugin, refusal);
         this.#apply(name, { kind: 'preparation-failed', push, reason: refusal, isRetryable: false });
@@ -379,10 +377,35 @@ export class PluginRollouts {
       const seconds = Math.max(0, this.#now() - startedAtMs) / 1_000;
       await this.#addKept(name, push, kept);
       if (!controller.signal.aborted && !this.#isClosed)
-        this.#fail(name, plugin, push, { url: plan.request.url, seconds }, error);
+        this.#fail(name, plugin, push, { plan, seconds }, error);
     } finally {
       plugin.preparations.delete(push);
     }
+  }
+
+  /** Throws FetchError. */
+  async #prepareRemote(
+    plugin: Plugin,
+    plan: Extract<ExtensionPlan, { kind: 'fetch' }>,
+    envelope: ConfigEnvelope,
+    signal: AbortSignal,
+  ): Promise<PreparedConfig> {
+    const startedAtMs = this.#now();
+    const module = await this.#options.source.fetch(plan.request, { signal });
+    const fetchDurationMs = Math.max(0, this.#now() - startedAtMs);
+    this.#options.metrics.plugins.fetchEnded(module.source, fetchDurationMs / 1_000);
+    // A newer push has a record of its own.
+    if (!signal.aborted) plugin.record = { ...plugin.record, module, fetchDurationMs };
+    return { bytes: plan.rewrite(module.path), envelope, moduleDigest: module.digest };
+  }
+
+  /** Throws FetchError. */
+  async #prepareLocal(
+    plan: Extract<ExtensionPlan, { kind: 'local' }>,
+    envelope: ConfigEnvelope,
+  ): Promise<PreparedConfig> {
+    await this.#options.preflight.passLocal(plan.module);
+    return { bytes: plan.bytes, envelope, moduleDigest: undefined };
   }
 
   /** The config that Envoy accepted before this process, when its module is on disk and whole. Never rejects. */
@@ -426,7 +449,7 @@ export class PluginRollouts {
     name: string,
     plugin: Plugin,
     push: number,
-    { url, seconds }: { readonly url: string; readonly seconds: number },
+    { plan, seconds }: { readonly plan: PreparedPlan; readonly seconds: number },
     error: unknown,
   ): void {
     // A FetchError tells all of its causes itself.
@@ -435,10 +458,12 @@ export class PluginRollouts {
     plugin.failure = { code, retryAfterMs: error instanceof FetchError ? error.retryAfterMs : undefined };
     const { metrics } = this.#options;
     metrics.conversion('fetch_failure');
-    metrics.plugins.fetchFailed(originOf(url), seconds, code);
+    const url = plan.kind === 'fetch' ? plan.request.url : undefined;
+    if (url !== undefined) metrics.plugins.fetchFailed(originOf(url), seconds, code);
     if (verificationCodes.has(code)) metrics.plugins.refused(code);
     this.#noteFailure(plugin, reason);
-    this.#options.log.error('Wasm module cannot be had', { name, url: presentUrl(url), code, reason });
+    const place = url === undefined ? {} : { url: presentUrl(url) };
+    this.#options.log.error('Wasm module cannot be had', { name, ...place, code, reason });
     this.#apply(name, { kind: 'preparation-failed', push, reason, isRetryable: isRetryable(code) });
   }
 
@@ -481,6 +506,9 @@ export class PluginRollouts {
     this.#running.add(tracked);
   }
 }
+
+/** What takes time before its config can be sent. */
+type PreparedPlan = Extract<ExtensionPlan, { kind: 'fetch' | 'local' }>;
 
 /** The module came, but it is not what was asked for. */
 const verificationCodes: ReadonlySet<FetchErrorCode> = new Set(['digest_mismatch', 'checksum_mismatched']);

@@ -34,6 +34,8 @@ function classify(code: FetchErrorCode): RetryClass {
     case 'bad_archive':
     case 'not_wasm':
     case 'checksum_mismatched':
+    case 'unsigned':
+    case 'preflight_refused':
       return 'content';
     case 'bad_url':
     case 'unsupported_scheme':

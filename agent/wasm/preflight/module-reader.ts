@@ -1,3 +1,4 @@
+import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { contentFormat, formatHeadBytes } from '../../fetch/content-format.ts';
 import { decodeSection } from './module-sections.ts';
@@ -52,16 +53,18 @@ const sectionOrder = new Map<number, { readonly rank: number; readonly name: str
 /**
  * Reads a module file section by section. Code and data are passed over by their sizes, so the cost does not grow with
  * them; memory stays within a window of at most 1 MiB and the tables of imports, exports and types. Rejects with the
- * system's error when the file cannot be read, and with the signal's reason.
+ * system's error when the file cannot be read, a TypeError when it is no regular file, and with the signal's reason.
  */
 export async function readModuleFile(
   path: string,
   options: { readonly signal: AbortSignal },
 ): Promise<ModuleReading> {
   options.signal.throwIfAborted();
-  await using file = await open(path, 'r');
-  const { size } = await file.stat();
-  return await readModule(fileSource(file, size, options.signal));
+  // A pipe in place of a file must not hold up anybody.
+  await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const stats = await file.stat();
+  if (!stats.isFile()) throw new TypeError('it is not a regular file');
+  return await readModule(fileSource(file, stats.size, options.signal));
 }
 
 /** Reads a module from any bytes. Bytes that make no sense are an answer; only the source's own errors reject. */

@@ -123,14 +123,14 @@ describe('planning an extension config', () => {
     test(`passes ${code} code untouched`, () => {
       const resource = pluginResource({ code, environment: { MINE: '1' } });
       const plan = planExtensionConfig(resource);
-      assert.equal(plan.kind, 'as-is');
+      assert.equal(plan.kind, 'local');
       assert.deepEqual(Buffer.from(plan.bytes), Buffer.from(resource.value));
     });
 
     test(`strips agent keys from ${code} code: a pull secret must not reach Envoy`, () => {
       const environment = { ISTIO_META_WASM_IMAGE_PULL_SECRET: 'hidden', MINE: '1' };
       const plan = planExtensionConfig(pluginResource({ code, environment }));
-      assert.equal(plan.kind, 'stripped');
+      assert.equal(plan.kind, 'local');
       assert.ok(!Buffer.from(plan.bytes).includes('hidden'));
       assert.deepEqual(vmOf(plan.bytes).environmentVariables?.keyValues, { MINE: '1' });
     });
@@ -310,7 +310,7 @@ describe('recorded conversions', () => {
 /** Our own conversion of `source`, with the path or the fallback that the recorded result shows. */
 function convertAs(source: codec.Any, recorded: Uint8Array): Uint8Array {
   const plan = planExtensionConfig(source);
-  if (plan.kind === 'as-is' || plan.kind === 'stripped') return plan.bytes;
+  if (plan.kind === 'as-is' || plan.kind === 'local') return plan.bytes;
   assert.equal(plan.kind, 'fetch');
   const filter = filterOf(recorded);
   if (filter.typeUrl === typeUrls.httpRbac) return plan.fallback;

@@ -14,6 +14,7 @@ import { LogRoot } from '../../../agent/log.ts';
 import { formatDebugPage } from '../../../agent/status/debug-page.ts';
 import { readWasmReport } from '../../../agent/status/wasm-report.ts';
 import { type KeptConfig, LastKnownGood, parseKeptConfig } from '../../../agent/wasm/last-known-good.ts';
+import { ModulePreflight } from '../../../agent/wasm/module-preflight.ts';
 import { PluginRollouts } from '../../../agent/wasm/plugin-rollouts.ts';
 import type { PluginStatus } from '../../../agent/wasm/plugin-status.ts';
 import type { Offer } from '../../../agent/wasm/rollout.ts';
@@ -70,14 +71,16 @@ class Bench {
     this.#index = index;
     const log = new LogRoot({ format: 'text', levels: new Map(), write: () => undefined }).scope('test');
     const now = (): number => this.nowMs;
+    const metrics = new WasmMetrics(this.registry);
     this.rollouts = new PluginRollouts({
       source: this.source,
+      preflight: new ModulePreflight({ metrics: metrics.plugins, log }),
       store: {
         get: async (wanted) => ({ digest: wanted, path: `/modules/${wanted}`, sizeBytes: 4096 }),
         setReferences: () => undefined,
       },
       lastKnownGood: new LastKnownGood({ index, now }),
-      metrics: new WasmMetrics(this.registry),
+      metrics,
       log,
       now,
       random: () => 0.5,

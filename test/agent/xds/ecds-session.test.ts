@@ -8,6 +8,7 @@ import {
 } from '../../../agent/fetch/types.ts';
 import { LogRoot } from '../../../agent/log.ts';
 import { type KeptConfig, LastKnownGood } from '../../../agent/wasm/last-known-good.ts';
+import { ModulePreflight } from '../../../agent/wasm/module-preflight.ts';
 import { PluginRollouts } from '../../../agent/wasm/plugin-rollouts.ts';
 import { EcdsSession } from '../../../agent/xds/ecds-session.ts';
 import type { GrpcStatus } from '../../../agent/xds/grpc-status.ts';
@@ -106,14 +107,16 @@ class Bench {
     this.kind = kind;
     this.kept = kept;
     const log = new LogRoot({ format: 'text', levels: new Map(), write: () => undefined }).scope('test');
+    const metrics = new WasmMetrics(new MetricRegistry());
     this.rollouts = new PluginRollouts({
       source: this.source,
+      preflight: new ModulePreflight({ metrics: metrics.plugins, log }),
       store: {
         get: async (wanted) => ({ digest: wanted, path: `/modules/${wanted}`, sizeBytes: 8 }),
         setReferences: (owner, digests) => void this.references.set(owner, [...digests]),
       },
       lastKnownGood: new LastKnownGood({ index: this.kept }),
-      metrics: new WasmMetrics(new MetricRegistry()),
+      metrics,
       log,
     });
     this.session = this.connect();
