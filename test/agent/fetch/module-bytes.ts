@@ -3,12 +3,13 @@ import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { gzipSync } from 'node:zlib';
 import { pack } from 'tar-stream';
+import { pluginModule } from '../../support/wasm-fixtures/plugin-module.ts';
 
-/** A well-formed Wasm module (magic, version, one custom section) that differs by its text. */
+/** The smallest plugin that Envoy takes, with a custom section by whose text it differs from others. */
 export function wasmModule(text = 'module'): Buffer {
   const name = Buffer.from('fixture');
   const content = Buffer.concat([leb128(name.byteLength), name, Buffer.from(text)]);
-  return Buffer.concat([wasmHeader, Buffer.from([0x00]), leb128(content.byteLength), content]);
+  return Buffer.concat([pluginModule(), Buffer.from([0x00]), leb128(content.byteLength), content]);
 }
 
 export const wasmHeader = Buffer.from([0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00]);

@@ -20,6 +20,12 @@ export interface PluginFixture {
   readonly failurePolicy?: number;
   readonly failOpen?: boolean;
   readonly code?: 'remote' | 'local' | 'inline' | 'none';
+  /** Of `local` code. */
+  readonly path?: string;
+  /** Of `inline` code. */
+  readonly bytes?: Uint8Array;
+  /** Default: V8. */
+  readonly runtime?: string;
   readonly configuration?: string;
 }
 
@@ -72,15 +78,20 @@ function packWasm(fixture: PluginFixture): Any {
     remote: { case: 'remote' as const, value: { ...httpUri, sha256 } },
     local: {
       case: 'local' as const,
-      value: { specifier: { case: 'filename' as const, value: '/plugin.wasm' } },
+      value: { specifier: { case: 'filename' as const, value: fixture.path ?? '/plugin.wasm' } },
     },
     inline: {
       case: 'local' as const,
-      value: { specifier: { case: 'inlineBytes' as const, value: new Uint8Array([0, 0x61, 0x73, 0x6d]) } },
+      value: {
+        specifier: {
+          case: 'inlineBytes' as const,
+          value: fixture.bytes ?? new Uint8Array([0, 0x61, 0x73, 0x6d]),
+        },
+      },
     },
   };
   const vm = {
-    runtime: 'envoy.wasm.runtime.v8',
+    runtime: fixture.runtime ?? 'envoy.wasm.runtime.v8',
     ...(code === 'none' ? {} : { code: { specifier: specifiers[code] } }),
     ...(environment === undefined && hostEnvironmentKeys === undefined
       ? {}

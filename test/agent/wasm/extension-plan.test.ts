@@ -136,6 +136,30 @@ describe('planning an extension config', () => {
     });
   }
 
+  const localRows: readonly (readonly [string, PluginFixture, object])[] = [
+    ['a file', { code: 'local', path: '/p.wasm' }, { kind: 'file', path: '/p.wasm' }],
+    ['inline bytes', { code: 'inline', bytes: Buffer.of(7) }, { kind: 'inline', bytes: new Uint8Array([7]) }],
+    [
+      'the engine that Envoy chooses',
+      { code: 'local', path: '/p', runtime: '' },
+      { kind: 'file', path: '/p' },
+    ],
+    [
+      'code that is built into Envoy',
+      { code: 'inline', runtime: 'envoy.wasm.runtime.null' },
+      { kind: 'unseen' },
+    ],
+    ['another engine', { code: 'local', runtime: 'envoy.wasm.runtime.wamr' }, { kind: 'unseen' }],
+  ];
+  for (const [what, fixture, module] of localRows) {
+    test(`tells where a module is that needs no download: ${what}`, () => {
+      const plan = planExtensionConfig(pluginResource({ ...fixture, failurePolicy: 3 }));
+      assert.equal(plan.kind, 'local');
+      assert.deepEqual({ ...plan.module }, module);
+      assert.equal(plan.fallbackAction, 'allow');
+    });
+  }
+
   test('passes what is not Wasm untouched', () => {
     const resource = otherResource('lua');
     const plan = planExtensionConfig(resource);
