@@ -49,7 +49,7 @@ export function planResources(resources: readonly PushedResource[]): {
 
 /** Of two resources with one name nobody can tell which is meant: none is used. Envoy refuses them as well. */
 function refuseBoth(first: ExtensionPlan, second: ExtensionPlan): ExtensionPlan {
-  const standIns = [first, second].filter((plan) => plan.kind === 'fetch' || plan.kind === 'refused');
+  const standIns = [first, second].filter((plan) => plan.kind !== 'as-is');
   const standIn = standIns.find(({ fallbackAction }) => fallbackAction === 'deny') ?? standIns[0];
   return {
     kind: 'refused',

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { constants } from 'node:http2';
 import { connect } from 'node:net';
 import test from 'node:test';
+import { wasmModule } from '../../agent/fetch/module-bytes.ts';
 import { frame, openRawEnvoy, service } from '../../agent/xds/raw-peers.ts';
 import { encodeRequest } from '../../support/control-plane/discovery-messages.ts';
 import { ProtoWriter } from '../../support/control-plane/proto-writer.ts';
@@ -166,7 +167,8 @@ for (const mode of modes) {
       await scene.ready();
       const text = 'x'.repeat(1_000_000);
       scene.envoy.refusal = ({ value }) => (value.includes('odd.wasm') ? text : undefined);
-      await checkRefused(scene, [scene.target('file:///odd.wasm')], {
+      const odd = await scene.workspace.write('odd.wasm', wasmModule('odd'));
+      await checkRefused(scene, [scene.target(`file://${odd}`)], {
         reason: /x{1000}/,
         logLine: /\twarn\twasm\tEnvoy rejected an extension config\t/,
       });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
-import { wasmModule } from '../../agent/fetch/module-bytes.ts';
+import { componentHeader, wasmModule } from '../../agent/fetch/module-bytes.ts';
 import type { Resource } from '../../support/control-plane/discovery-messages.ts';
 import { extensionConfig, filterTypeUrls } from '../../support/control-plane/extension-configs.ts';
 import { anyOf, ProtoWriter, structOf } from '../../support/control-plane/proto-writer.ts';
@@ -37,6 +37,11 @@ function struct(scene: Scene, json: Readonly<Record<string, unknown>>): Resource
 function wasmWithCode(code: ProtoWriter): Buffer {
   const plugin = new ProtoWriter().message(3, new ProtoWriter().message(3, code));
   return new ProtoWriter().message(1, plugin).finish();
+}
+
+/** `code{local{inline_bytes}}` */
+function inlineCode(bytes: Uint8Array): ProtoWriter {
+  return new ProtoWriter().message(1, new ProtoWriter().bytes(2, bytes));
 }
 
 /** Everything is told under the target's name, and the neighbour in the same response does not notice. */
@@ -150,6 +155,26 @@ const configCases: readonly ConfigCase[] = [
       wasm(scene, wasmWithCode(new ProtoWriter().message(2, new ProtoWriter().text(2, 'a'.repeat(64))))),
     ],
     reason: /wasm remote fetch does not have httpUri specified for config extensions\.istio\.io\//,
+  },
+  {
+    input: 'a local module that is not there',
+    resources: (scene) => [scene.target('file:///nowhere/plugin.wasm')],
+    reason: /local Wasm module "\/nowhere\/plugin\.wasm" was not given to Envoy: it is not there; mount it/,
+  },
+  {
+    input: 'a local module that is none',
+    resources: (scene) => [scene.target('file:///etc/hostname')],
+    reason: /local Wasm module "\/etc\/hostname" was not given to Envoy, .*\(not_wasm\)/,
+  },
+  {
+    input: 'a folder as local module',
+    resources: (scene) => [scene.target('file:///etc')],
+    reason: /local Wasm module "\/etc" was not given to Envoy: it cannot be read: it is not a regular file/,
+  },
+  {
+    input: 'an inline module that is a component',
+    resources: (scene) => [wasm(scene, wasmWithCode(inlineCode(componentHeader)))],
+    reason: /inline Wasm module sha256:[0-9a-f]{64} was not given to Envoy, .*\(component\)/,
   },
   {
     input: 'a TypedStruct with an unknown field',

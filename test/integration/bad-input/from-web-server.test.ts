@@ -5,6 +5,14 @@ import { componentHeader, sha256, tarOf, wasmHeader, wasmModule } from '../../ag
 import { startWebServer, type WebServer } from '../../agent/fetch/web-server.ts';
 import type { Fault } from '../../support/fault.ts';
 import type { HttpOrigin } from '../../support/http-origin.ts';
+import {
+  callLog,
+  firstAddedFunction,
+  importedFunction,
+  importedLog,
+  inner,
+  pluginModule,
+} from '../../support/wasm-fixtures/plugin-module.ts';
 import { checkAccepted } from './checks.ts';
 import {
   bigModule,
@@ -30,6 +38,13 @@ interface Web {
   readonly liar: WebServer;
   readonly rawAnswers: Map<string, RawAnswer>;
 }
+
+/** Its start section calls a host function, for which there is no context yet. */
+const endingModule = pluginModule({
+  imports: [importedLog],
+  functions: [inner([], [], callLog)],
+  start: firstAddedFunction(1),
+});
 
 /** A file with this content, on a web server that does these things wrong. */
 async function file(
@@ -91,6 +106,22 @@ const httpCases: readonly FetchCase<Web>[] = [
     input: 'a WebAssembly component',
     want: (at, name) => file(at, name, Buffer.concat([componentHeader, Buffer.alloc(8)])),
     reason: /is invalid: it is a WebAssembly component; build a core module/,
+  },
+  {
+    input: 'a module without a proxy-wasm ABI',
+    want: (at, name) => file(at, name, wasmHeader),
+    reason: /was not given to Envoy, which could not run it: It exports no ABI version: .*\(no_abi_export\)/,
+  },
+  {
+    input: 'a module that imports what Envoy does not have',
+    want: (at, name) =>
+      file(at, name, pluginModule({ imports: [importedFunction('env', 'host_magic', [], [])] })),
+    reason: /It imports the function "env"\."host_magic", which Envoy does not offer.*\(unknown_import\)/,
+  },
+  {
+    input: 'a module that would end Envoy',
+    want: (at, name) => file(at, name, endingModule),
+    reason: /Its start section calls "env"\."proxy_log".*\(crash_class_start_hostcall\)/,
   },
   {
     input: 'gzip data that is cut',
