@@ -3,6 +3,7 @@ import type { RecordIndex, Sha256 } from '../../cache/types.ts';
 import { anonymousReader } from './credentials.ts';
 import { sha256Of } from './oci/reference.ts';
 import { isSha256, matchPin } from './pin.ts';
+import { isRecordedSignature, joinSignatures, type RecordedSignature } from './recorded-signature.ts';
 import type { ModuleDigests } from './types.ts';
 
 /** What is known of one module of one repository or URL. Holds no secret. */
@@ -18,6 +19,8 @@ export interface ModuleRecord {
   readonly sourceName?: string | undefined;
   /** Fingerprints of the credentials that have read it, newest last. */
   readonly readers: readonly string[];
+  /** Good signatures on the manifest or an index above it, newest last. */
+  readonly signatures?: readonly RecordedSignature[] | undefined;
   /** Epoch ms. */
   readonly fetchedAtMs: number;
 }
@@ -98,7 +101,10 @@ export class CacheRecords {
     return undefined;
   }
 
-  /** Adds what was learned of a module: index digests and a reader are added to what is known of the same bytes. */
+  /**
+   * Adds what was learned of a module: index digests, signatures and a reader are added to what is known of the same
+   * bytes.
+   */
   learnModule(
     name: string,
     learned: Omit<ModuleRecord, 'kind' | 'readers' | 'fetchedAtMs'>,
@@ -113,6 +119,7 @@ export class CacheRecords {
       kind: 'module',
       digests: { ...learned.digests, index: index.slice(-maxIndexDigestCount) },
       readers: readers.slice(-maxReaderCount),
+      signatures: joinSignatures(isSame ? known.signatures : undefined, learned.signatures),
       fetchedAtMs: this.#epochMs(),
     };
     this.#index.set(moduleKey(name, learned.checksum), record);
@@ -232,6 +239,7 @@ function isCacheRecord(value: unknown): value is CacheRecord {
         typeof record.get('sizeBytes') === 'number' &&
         isOptional(record.get('sourceName'), isText) &&
         isListOf(record.get('readers'), isText) &&
+        isOptional(record.get('signatures'), (list) => isListOf(list, isRecordedSignature)) &&
         isDigest(digests?.get('module')) &&
         isListOf(digests?.get('index'), isDigest) &&
         optional.every((digest) => isOptional(digest, isDigest))

@@ -1,16 +1,17 @@
 import { SingleFlight } from '../../cache/single-flight.ts';
 import type { Sha256 } from '../../cache/types.ts';
 import type { WasmMetrics } from '../../metrics/wasm-metrics.ts';
-import type { CacheRecords, UrlRecord } from './cache-records.ts';
+import type { CacheRecords, ModuleRecord, UrlRecord } from './cache-records.ts';
 import { anonymousReader } from './credentials.ts';
 import type { FetchErrand } from './fetch-errand.ts';
 import { checksumMismatch, invalidModule } from './fetch-failure.ts';
+import { proveSignature, type SignaturePlace, UnsignedFailure } from './image-signatures.ts';
 import { inStore } from './module-receiver.ts';
-import type { ImageSession } from './oci/image-session.ts';
-import type { OciReference } from './oci/reference.ts';
 import type { OciSource, ReceivedLayer, ResolvedImage } from './oci/source.ts';
 import { matchPin } from './pin.ts';
+import type { RecordedSignature } from './recorded-signature.ts';
 import type { FetchLimits } from './retry.ts';
+import type { ImageChain } from './signature/verify-image.ts';
 import type { StoredModule, StoredModules } from './stored-modules.ts';
 import { FetchError, type TraceStep } from './types.ts';
 
@@ -29,14 +30,17 @@ interface Download extends StoredModule {
 }
 
 /** Where an image is asked for. */
-export interface ImagePlace {
-  readonly session: ImageSession;
-  readonly reference: OciReference;
+export interface ImagePlace extends SignaturePlace {
   /** `layout <folder>`, `mirror <URL>`, `origin <host>`. */
   readonly name: string;
+  /** The image's origin, for signatures that the place does not have; undefined: it is the origin. */
+  readonly openOrigin: (() => Promise<SignaturePlace>) | undefined;
 }
 
-/** Fetches a module from an image at one place. What turns out to be there already is not downloaded again. */
+/**
+ * Fetches a module from an image at one place. What turns out to be there already is not downloaded again. Where a
+ * signature is asked for, it is verified before any layer is read.
+ */
 export class ImageFetcher {
   readonly #oci: OciSource;
   readonly #modules: StoredModules;
@@ -70,9 +74,11 @@ export class ImageFetcher {
     const resolved = image.indexDigests[0] ?? image.manifestDigest;
     const stored = await this.#modules.find(name, this.#records.module(name, image.manifestDigest));
     if (pin === undefined) errand.countSecondLookup(stored !== undefined);
+    const signature = await prove(errand, place, image, stored, limits);
     if (stored !== undefined) {
       const steps = image.steps.map(manifestStep);
-      return { ...this.#pinned(errand, image, stored, reader), isDownloaded: false, resolved, steps };
+      const pinned = this.#pinned(errand, image, stored, reader, signature);
+      return { ...pinned, isDownloaded: false, resolved, steps };
     }
     if (pin !== undefined) refuseHopelessPin(wanted.display, pin, image);
 
@@ -83,7 +89,8 @@ export class ImageFetcher {
       { signal: limits.signal },
     );
     const steps = [...image.steps.slice(0, -1).map(manifestStep), ...downloaded.steps];
-    return { ...this.#pinned(errand, image, downloaded, reader), isDownloaded: true, resolved, steps };
+    const pinned = this.#pinned(errand, image, downloaded, reader, signature);
+    return { ...pinned, isDownloaded: true, resolved, steps };
   }
 
   /** Stops all downloads and resolves when they have ended. */
@@ -91,7 +98,10 @@ export class ImageFetcher {
     await this.#downloads.close();
   }
 
-  /** The module that would do but for who asks: the place is asked whether this credential may read its manifest. */
+  /**
+   * The module that would do but for who asks and who has signed it: the place is asked whether this credential may
+   * read its manifest, and for signatures. A tag may name a signed image by now.
+   */
   async #proven(
     errand: FetchErrand,
     place: ImagePlace,
@@ -101,9 +111,16 @@ export class ImageFetcher {
     if (unproven === undefined) return undefined;
     const { record, blob } = unproven;
     if (!(await this.#oci.canRead(place.session, record.checksum, { limits }))) return undefined;
+    const signature = await prove(errand, place, chainOf(record), unproven, limits).catch(
+      (error: unknown) => {
+        if (error instanceof UnsignedFailure && wanted.pin === undefined) return 'refused' as const;
+        throw error;
+      },
+    );
+    if (signature === 'refused') return undefined;
     errand.countSecondLookup(true);
     const reader = place.session.isCredentialUsed ? wanted.reader : anonymousReader;
-    const proven = this.#modules.learn(wanted.name, record, reader);
+    const proven = this.#modules.learn(wanted.name, signedBy(record, signature), reader);
     return { record: proven, blob, isDownloaded: false, resolved: undefined, steps: [] };
   }
 
@@ -124,17 +141,25 @@ export class ImageFetcher {
     if (stored === undefined) return undefined;
     const condition = { knownDigest: resolved, limits };
     if (!(await this.#oci.isUnchanged(session, reference.tag, condition))) return undefined;
+    const signature = await prove(errand, place, chainOf(stored.record), stored, limits);
     errand.countSecondLookup(true);
     const reader = session.isCredentialUsed ? wanted.reader : anonymousReader;
-    const record = this.#modules.learn(wanted.name, stored.record, reader);
+    const record = this.#modules.learn(wanted.name, signedBy(stored.record, signature), reader);
     return { record, blob: stored.blob, isDownloaded: false, resolved, steps: [] };
   }
 
-  /** Notes by which indexes and for whom the module was reached this time, and holds it against the pin. */
-  #pinned(errand: FetchErrand, image: ResolvedImage, stored: StoredModule, reader: string): StoredModule {
+  /** Notes by which indexes, for whom and by whom signed the module was reached, and holds it against the pin. */
+  #pinned(
+    errand: FetchErrand,
+    image: ResolvedImage,
+    stored: StoredModule,
+    reader: string,
+    signature: RecordedSignature | undefined,
+  ): StoredModule {
     const { name, pin, display } = errand.wanted;
     const digests = { ...stored.record.digests, index: image.indexDigests };
-    const record = this.#modules.learn(name, { ...stored.record, digests }, reader);
+    const learned = signedBy({ ...stored.record, digests }, signature);
+    const record = this.#modules.learn(name, learned, reader);
     if (pin !== undefined && matchPin(pin, record.digests) === undefined) {
       throw checksumMismatch(display, image.manifestDigest, pin, record.digests);
     }
@@ -173,6 +198,26 @@ export class ImageFetcher {
       await inStore(async () => module.drop(), limits.signal);
     }
   }
+}
+
+async function prove(
+  { wanted }: FetchErrand,
+  place: ImagePlace,
+  chain: ImageChain,
+  known: StoredModule | undefined,
+  limits: FetchLimits,
+): Promise<RecordedSignature | undefined> {
+  const { openOrigin } = place;
+  return proveSignature({ wanted, chain, known: known?.record, place, openOrigin, limits });
+}
+
+/** By which a module was reached before; each index was verified on the way. */
+function chainOf({ digests, checksum }: ModuleRecord): ImageChain {
+  return { indexDigests: digests.index, manifestDigest: checksum };
+}
+
+function signedBy(record: ModuleRecord, signature: RecordedSignature | undefined): ModuleRecord {
+  return signature === undefined ? record : { ...record, signatures: [signature] };
 }
 
 function manifestStep(step: ResolvedImage['steps'][number]): TraceStep {

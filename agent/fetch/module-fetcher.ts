@@ -2,7 +2,8 @@ import type { Sha256 } from '../../cache/types.ts';
 import type { FetchErrand } from './fetch-errand.ts';
 import type { FileFetcher } from './file-fetcher.ts';
 import type { HttpSource } from './http-source.ts';
-import type { ImageFetcher } from './image-fetcher.ts';
+import type { ImageFetcher, ImagePlace } from './image-fetcher.ts';
+import { unsignable } from './image-signatures.ts';
 import type { BlobReceiver } from './module-receiver.ts';
 import type { ImageSession } from './oci/image-session.ts';
 import { LayoutSession, readLayoutBlob } from './oci/layout.ts';
@@ -92,6 +93,8 @@ export class ModuleFetcher {
   ): Promise<RungResult> {
     switch (origin.kind) {
       case 'http': {
+        // A mirror of an image that must be signed.
+        if (errand.wanted.signers !== undefined) throw unsignable(name);
         const isPinned = errand.wanted.pin !== undefined;
         const fetched = await this.#options.files.fetch(errand, name, async () =>
           this.#options.http.download(origin.url, { isPinned, limits }),
@@ -103,12 +106,27 @@ export class ModuleFetcher {
         const open = async (): Promise<ImageSession> =>
           this.#options.registries.open(reference, credential, { limits, namespace });
         const session = await this.#options.oci.open(open);
-        const fetched = await this.#options.images.fetch(errand, { session, reference, name }, limits);
+        const openOrigin = origin === errand.wanted.origin ? undefined : this.#originOpener(errand, limits);
+        const place: ImagePlace = { session, reference, name, openOrigin };
+        const fetched = await this.#options.images.fetch(errand, place, limits);
         return { ...fetched, source: fetched.isDownloaded ? 'oci' : 'cache' };
       }
       default:
         return origin satisfies never;
     }
+  }
+
+  /** For signatures alone: a layout or a mirror may have the image and not what is beside it. */
+  #originOpener({ wanted }: FetchErrand, limits: FetchLimits): ImagePlace['openOrigin'] {
+    const { origin } = wanted;
+    if (origin.kind !== 'oci') return undefined;
+    const { reference, credential } = origin;
+    return async () => {
+      const open = async (): Promise<ImageSession> =>
+        this.#options.registries.open(reference, credential, { limits });
+      const session = await this.#options.oci.open(open);
+      return { session, reference, name: `origin ${reference.registry}` };
+    };
   }
 
   async #fetchLayout(
@@ -123,11 +141,9 @@ export class ModuleFetcher {
         const { reference } = origin;
         const open = async (): Promise<ImageSession> => LayoutSession.open(path, reference, { limits });
         const session = await this.#options.oci.open(open);
-        const fetched = await this.#options.images.fetch(
-          errand,
-          { session, reference, name: rung.name },
-          limits,
-        );
+        const openOrigin = this.#originOpener(errand, limits);
+        const place: ImagePlace = { session, reference, name: rung.name, openOrigin };
+        const fetched = await this.#options.images.fetch(errand, place, limits);
         return { ...fetched, source: fetched.isDownloaded ? 'layout' : 'cache' };
       }
       case 'http': {

@@ -6,12 +6,14 @@ import type { CredentialResolver } from './credentials.ts';
 import { buildFetchParts, type CachedModuleSourceOptions } from './fetch-parts.ts';
 import type { FetchSettings } from './fetch-settings.ts';
 import type { HttpClient } from './http-client.ts';
+import { isVerifiedFor, recordedFor, refusalOf, UnsignedFailure } from './image-signatures.ts';
 import type { ModuleFetcher, SourcedModule } from './module-fetcher.ts';
 import { type Flight, type FlightPhase, ModuleFlights } from './module-flights.ts';
 import { displayUrl } from './module-url.ts';
 import { abortFailure } from './network-failure.ts';
 import { warmManifestParser } from './oci/manifest.ts';
 import { matchPin } from './pin.ts';
+import { describeSignature } from './recorded-signature.ts';
 import type { FetchClock, FetchLimits } from './retry.ts';
 import { mayServeStale } from './stale-rule.ts';
 import type { StoredModule, StoredModules } from './stored-modules.ts';
@@ -20,7 +22,7 @@ import { type WantedModule, wantModule } from './wanted-module.ts';
 
 type Lookup =
   | ({ readonly kind: 'hit' } & StoredModule)
-  /** It is there, but nobody with this credential has read it yet. */
+  /** It is there, but nobody with this credential has read it yet, or it is not known to be signed as it must be. */
   | ({ readonly kind: 'unproven' } & StoredModule)
   | { readonly kind: 'miss' };
 
@@ -84,6 +86,8 @@ export class CachedModuleSource implements ModuleSource {
       });
       return fetched;
     } catch (error) {
+      const refusal = refusalOf(error);
+      if (refusal !== undefined) this.#metrics.plugins.refused(refusal);
       throw outerFailure(error, displayUrl(request.url));
     }
   }
@@ -149,6 +153,8 @@ export class CachedModuleSource implements ModuleSource {
   /** The result, when it is noted what its URL means now. */
   #learned(wanted: WantedModule, result: SourcedModule): FetchedModule {
     const { request } = wanted;
+    // Whatever way it came: nothing leaves without the signature that is asked for.
+    if (!isVerifiedFor(result.record, wanted)) throw unverified(wanted);
     if (hasMovingName(wanted)) {
       this.#records.learnUrl(request.url, {
         label: wanted.display,
@@ -179,6 +185,7 @@ export class CachedModuleSource implements ModuleSource {
     if (!mayServeStale(error, ageMs, terms.staleIfErrorMs)) return undefined;
     const stored = await this.#modules.find(name, this.#records.module(name, known.checksum));
     if (stored === undefined || !isReadableBy(stored.record, reader)) return undefined;
+    if (!isVerifiedFor(stored.record, wanted)) return undefined;
     this.#log.warn('wasm module could not be fetched, the one of the last time stands in', {
       resource: request.resourceName,
       url: wanted.display,
@@ -211,7 +218,9 @@ export class CachedModuleSource implements ModuleSource {
   async #lookUp(wanted: WantedModule): Promise<Lookup> {
     const stored = await this.#modules.find(wanted.name, this.#candidate(wanted));
     if (stored === undefined) return { kind: 'miss' };
-    return { kind: isReadableBy(stored.record, wanted.reader) ? 'hit' : 'unproven', ...stored };
+    const { record } = stored;
+    const isProven = isReadableBy(record, wanted.reader) && isVerifiedFor(record, wanted);
+    return { kind: isProven ? 'hit' : 'unproven', ...stored };
   }
 
   #candidate(wanted: WantedModule): StoredModule['record'] | undefined {
@@ -242,7 +251,12 @@ export class CachedModuleSource implements ModuleSource {
   ): Promise<SourcedModule> {
     const { request, display } = wanted;
     const { signal } = limits;
-    const content = JSON.stringify([request.url, wanted.pin ?? '', wanted.reader]);
+    const content = JSON.stringify([
+      request.url,
+      wanted.pin ?? '',
+      wanted.reader,
+      wanted.signers?.setId ?? '',
+    ]);
     const isOci = wanted.origin.kind === 'oci';
     let leftPhase: FlightPhase | undefined;
     try {
@@ -309,6 +323,7 @@ function hasMovingName({ origin }: WantedModule): boolean {
 }
 
 function describe(wanted: WantedModule, { record, blob }: StoredModule): Omit<FetchedModule, 'source'> {
+  const signature = wanted.signers === undefined ? undefined : recordedFor(record, wanted.signers);
   return {
     path: blob.path,
     digest: blob.digest,
@@ -317,7 +332,15 @@ function describe(wanted: WantedModule, { record, blob }: StoredModule): Omit<Fe
     matchedPin: wanted.pin === undefined ? undefined : matchPin(wanted.pin, record.digests),
     sourceName: record.sourceName,
     digests: record.digests,
+    signature: signature === undefined ? undefined : describeSignature(signature),
   };
+}
+
+function unverified({ display }: WantedModule): UnsignedFailure {
+  return new UnsignedFailure(
+    `${display} is not known to have the signature that the policy asks for`,
+    'unsigned',
+  );
 }
 
 function closed(cause: unknown): FetchError {

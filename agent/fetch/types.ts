@@ -68,6 +68,8 @@ export interface FetchedModule {
   readonly sourceName?: string | undefined;
   /** Of the whole chain, as far as it is known. */
   readonly digests?: ModuleDigests;
+  /** Who signed it, where a signature was asked for and proven. */
+  readonly signature?: { readonly signer: string; readonly proof: string } | undefined;
   /** How it was found; absent when it came from the cache without asking anybody. */
   readonly trace?: FetchTrace | undefined;
   /** True: it is from the cache because nobody answered, and may be out of date. */

@@ -5,10 +5,12 @@ import {
   credentialFingerprint,
   type ResolvedCredential,
 } from './credentials.ts';
-import type { FetchSettings, MirrorPlace, ModuleTerms } from './fetch-settings.ts';
+import type { FetchSettings, MirrorPlace, ModuleTerms, SignerDemand } from './fetch-settings.ts';
+import { unsignable } from './image-signatures.ts';
 import { displayUrl, hostTextOf, parseModuleUrl } from './module-url.ts';
 import { type OciReference, repositoryName } from './oci/reference.ts';
 import { isSha256 } from './pin.ts';
+import type { Signer } from './signature/signer.ts';
 import type { Rung } from './source-ladder.ts';
 import { FetchError, type ModuleRequest } from './types.ts';
 
@@ -16,6 +18,13 @@ import { FetchError, type ModuleRequest } from './types.ts';
 export type ModuleOrigin =
   | { readonly kind: 'http'; readonly url: string }
   | { readonly kind: 'oci'; readonly reference: OciReference; readonly credential: ResolvedCredential };
+
+/** Who must have signed, as it was when the request came. */
+export interface WantedSigners {
+  readonly signers: readonly Signer[];
+  /** Changes with whom and what they accept. */
+  readonly setId: Sha256;
+}
 
 /** A request with everything that is decided before the cache or the network is asked. */
 export interface WantedModule {
@@ -34,6 +43,8 @@ export interface WantedModule {
   readonly isVersionHeeded: boolean;
   /** Fingerprint of the credentials that may be used. */
   readonly reader: string;
+  /** Undefined: no signature is asked for. */
+  readonly signers: WantedSigners | undefined;
 }
 
 export interface WantOptions {
@@ -43,8 +54,8 @@ export interface WantOptions {
 }
 
 /**
- * Decides what a request wants. Throws FetchError `bad_url`, `unsupported_scheme`, `bad_checksum`, `bad_pull_secret`;
- * the result, where there is one, is what the stock agent counts.
+ * Decides what a request wants. Throws FetchError `bad_url`, `unsupported_scheme`, `bad_checksum`, `bad_pull_secret`,
+ * `unsigned` for what can have no signature; the result, where there is one, is what the stock agent counts.
  */
 export async function wantModule(request: ModuleRequest, options: WantOptions): Promise<WantedModule> {
   const url = parseModuleUrl(request.url);
@@ -53,6 +64,7 @@ export async function wantModule(request: ModuleRequest, options: WantOptions): 
   const sha256 = request.sha256 === '' ? undefined : request.sha256;
   if (sha256 !== undefined && !isSha256(sha256)) throw badChecksum(sha256);
   const terms = options.settings.module(request.url);
+  const signers = await wantedSigners(options.settings.signersFor(request.url));
   const pullPolicy = terms.pullPolicy ?? request.pullPolicy;
   const mirrors = await Promise.all(
     terms.mirrors.map(async (mirror) => mirrorRung(mirror, request, options)),
@@ -72,6 +84,7 @@ export async function wantModule(request: ModuleRequest, options: WantOptions): 
   ];
   switch (url.kind) {
     case 'http': {
+      if (signers !== undefined) throw unsignable(display);
       const origin: ModuleOrigin = { kind: 'http', url: url.url };
       return {
         request,
@@ -83,6 +96,7 @@ export async function wantModule(request: ModuleRequest, options: WantOptions): 
         pin: sha256,
         isVersionHeeded: pullPolicy === 'always',
         reader: anonymousReader,
+        signers,
       };
     }
     case 'oci': {
@@ -102,6 +116,7 @@ export async function wantModule(request: ModuleRequest, options: WantOptions): 
         pin: sha256 ?? reference.digest,
         isVersionHeeded: isVersionHeeded({ pullPolicy }, reference),
         reader: readerOf(rungs, options.fingerprintKey),
+        signers,
       };
     }
     default:
@@ -157,6 +172,12 @@ function readerOf(rungs: readonly Rung[], fingerprintKey: () => Uint8Array): str
   });
   const named = [...new Set(readers)];
   return named.length === 0 ? anonymousReader : named.join('+');
+}
+
+async function wantedSigners(demand: SignerDemand | undefined): Promise<WantedSigners | undefined> {
+  if (demand === undefined) return undefined;
+  const { signerSetId } = await import('./signature/signer.ts');
+  return { signers: demand.signers, setId: signerSetId(demand.signers) };
 }
 
 function badChecksum(sha256: string): FetchError {

@@ -395,7 +395,8 @@ export class PluginRollouts {
     const fetchDurationMs = Math.max(0, this.#now() - startedAtMs);
     this.#options.metrics.plugins.fetchEnded(module.source, fetchDurationMs / 1_000);
     // A newer push has a record of its own.
-    if (!signal.aborted) plugin.record = { ...plugin.record, module, fetchDurationMs };
+    const { signature } = module;
+    if (!signal.aborted) plugin.record = { ...plugin.record, module, signature, fetchDurationMs };
     return { bytes: plan.rewrite(module.path), envelope, moduleDigest: module.digest };
   }
 

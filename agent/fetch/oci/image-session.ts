@@ -23,6 +23,14 @@ export interface ImageSession {
   manifest(target: ManifestTarget, options: { readonly limits: FetchLimits }): Promise<ManifestAnswer>;
   /** The bytes of a blob; not verified, the reader does that. Throws FetchError. */
   blob(digest: Sha256, options: { readonly limits: FetchLimits }): ByteStream;
+  /**
+   * The list of what refers to a manifest, a page at a time, each an index that is not verified. Throws FetchError, a
+   * StatusFailure where a registry has no such list.
+   */
+  listReferrers(
+    digest: Sha256,
+    options: { readonly artifactType: string; readonly limits: FetchLimits },
+  ): AsyncIterable<Uint8Array>;
   /** The digest that a tag has, by the place's own word; undefined when it gives none. Throws FetchError. */
   claimedDigest?(
     tag: string,

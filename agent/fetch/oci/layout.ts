@@ -9,7 +9,21 @@ import { abortFailure } from '../network-failure.ts';
 import type { FetchLimits } from '../retry.ts';
 import { FetchError } from '../types.ts';
 import type { ImageSession, ManifestAnswer, ManifestTarget } from './image-session.ts';
-import { type Descriptor, descriptorSha256, maxManifestBytes, parseManifest } from './manifest.ts';
+import {
+  asReferrer,
+  isBesideImage,
+  isDigestTag,
+  isSavedSignatures,
+  isSignatureTag,
+} from './layout-referrers.ts';
+import {
+  type Descriptor,
+  descriptorSha256,
+  maxManifestBytes,
+  ociIndexType,
+  ociManifestType,
+  parseManifest,
+} from './manifest.ts';
 import { dockerHub, type OciReference, parseOciReference, referenceText, sha256Of } from './reference.ts';
 
 /** What is read at a time. */
@@ -79,17 +93,50 @@ export class LayoutSession implements ImageSession {
     return readLayoutBlob(this.#folder, digest, options);
   }
 
+  /** All manifests of the index that refer to this one, on one page: a folder answers at once. */
+  async *listReferrers(
+    digest: Sha256,
+    options: { readonly artifactType: string; readonly limits: FetchLimits },
+  ): AsyncGenerator<Uint8Array> {
+    const { artifactType, limits } = options;
+    const manifests: unknown[] = [];
+    for (const descriptor of await this.#index(limits)) {
+      const own = descriptorSha256(descriptor);
+      if (own === undefined || own === digest || descriptor.mediaType !== ociManifestType) continue;
+      const bytes = await this.#readable(own, limits);
+      const referrer = bytes === undefined ? undefined : await asReferrer(descriptor, bytes, digest);
+      if (referrer !== undefined && isOfType(referrer, artifactType)) manifests.push(referrer);
+    }
+    yield Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: ociIndexType, manifests }));
+  }
+
+  /** Undefined for a manifest that is damaged or gone: what it refers to cannot be known. */
+  async #readable(digest: Sha256, limits: FetchLimits): Promise<Uint8Array | undefined> {
+    try {
+      return (await this.manifest({ kind: 'digest', digest }, { limits })).bytes;
+    } catch (error) {
+      if (!(error instanceof FetchError) || limits.signal.aborted) throw error;
+      return undefined;
+    }
+  }
+
+  async #index(limits: FetchLimits): Promise<readonly Descriptor[]> {
+    const path = join(this.#folder, 'index.json');
+    const text = await readBounded(readChunks(path, limits), { maxSizeBytes: maxManifestBytes, what: path });
+    const index = await parseManifest(text, undefined);
+    if (index.kind === 'index') return index.manifests;
+    throw new FetchError('bad_manifest', `${path} is no index; copy the images again`);
+  }
+
   async #named(
     tag: string,
     limits: FetchLimits,
   ): Promise<{ readonly digest: Sha256; readonly mediaType: string }> {
-    const path = join(this.#folder, 'index.json');
-    const text = await readBounded(readChunks(path, limits), { maxSizeBytes: maxManifestBytes, what: path });
-    const index = await parseManifest(text, undefined);
-    if (index.kind !== 'index')
-      throw new FetchError('bad_manifest', `${path} is no index; copy the images again`);
+    const all = await this.#index(limits);
     const wanted = { ...this.#reference, tag, digest: undefined };
-    const found = index.manifests.filter((each) => this.#isNamed(each, wanted));
+    const named = all.filter((each) => !isBesideImage(each) && this.#isNamed(each, wanted));
+    // `cosign save` keeps one image and gives its signatures no tag; whose they are, they say themselves.
+    const found = named.length === 0 && isSignatureTag(tag) ? all.filter(isSavedSignatures) : named;
     const digests = new Set(found.map((each) => each.digest));
     const [first] = found;
     if (first === undefined) {
@@ -114,11 +161,17 @@ export class LayoutSession implements ImageSession {
       .map((key) => descriptor.annotations[key])
       .filter((name) => name !== undefined);
     return names.some((name) => {
-      if (this.#isOfRepository && name === wanted.tag) return true;
+      if ((this.#isOfRepository || isDigestTag(wanted.tag)) && name === wanted.tag) return true;
       // A name without a place in it says nothing of whose image it is.
       return name.includes('/') && canonicalName(name) === referenceText(wanted);
     });
   }
+}
+
+/** Some writers give the config's type, or none, for the artifact's: who asks looks at those. */
+function isOfType(referrer: Readonly<Record<string, unknown>>, artifactType: string): boolean {
+  const type = referrer['artifactType'];
+  return type === artifactType || type === undefined || type === 'application/vnd.oci.empty.v1+json';
 }
 
 /** The bytes of a blob of a layout, not verified. Throws FetchError `not_found`, `store`, `aborted`, `timeout`. */

@@ -9,6 +9,14 @@ const descriptor = z.object({
   annotations: z.nullish(z.record(z.string(), z.string())),
 });
 
+/** What a manifest says of what it refers to (OCI image specification, manifest.md, "subject"). */
+export const referrerSchema = z.object({
+  artifactType: z.nullish(z.string()),
+  config: z.nullish(z.object({ mediaType: z.string() })),
+  subject: z.nullish(z.object({ digest: z.string() })),
+  annotations: z.nullish(z.record(z.string(), z.string())),
+});
+
 /** Shape of a manifest or index of any kind; which one it is, the caller tells by the fields. */
 export const manifestSchema = z.object({
   schemaVersion: z.optional(z.number()),
