@@ -51,9 +51,16 @@ export function isVerifiedFor(record: ModuleRecord, { signers }: Pick<WantedModu
   return signers === undefined || recordedFor(record, signers) !== undefined;
 }
 
+/** What a place had. */
+interface Refused {
+  /** Of the place. */
+  readonly name: string;
+  readonly reasons: readonly RefusalReason[];
+}
+
 type Outcome =
   | { readonly kind: 'verified'; readonly signature: RecordedSignature }
-  | { readonly kind: 'refused'; readonly name: string; readonly reasons: readonly RefusalReason[] }
+  | ({ readonly kind: 'refused' } & Refused)
   /** The place could not be asked. */
   | { readonly kind: 'trouble'; readonly error: FetchError };
 
@@ -88,7 +95,7 @@ export async function proveSignature(options: {
     case 'verified':
       return last.signature;
     case 'trouble':
-      throw inContext(last.error, chain.manifestDigest);
+      throw inContext(last.error, chain.manifestDigest, first);
     case 'refused': {
       const refused = [...(first.kind === 'refused' && first !== last ? [first] : []), last];
       throw unsigned(place.reference, chain.manifestDigest, refused);
@@ -144,8 +151,9 @@ function trouble(error: unknown): Outcome {
   return { kind: 'trouble', error };
 }
 
-function inContext(error: FetchError, manifestDigest: Sha256): FetchError {
-  const message = `could not verify the signature of manifest sha256:${manifestDigest}: ${error.message}`;
+function inContext(error: FetchError, manifestDigest: Sha256, first: Outcome): FetchError {
+  const before = first.kind === 'refused' ? `${describeRefused(first)}. And ` : '';
+  const message = `could not verify the signature of manifest sha256:${manifestDigest}: ${before}${error.message}`;
   return new FetchError(error.code, message, {
     cause: error,
     result: 'manifest_failure',
@@ -156,15 +164,19 @@ function inContext(error: FetchError, manifestDigest: Sha256): FetchError {
 function unsigned(
   reference: OciReference,
   manifestDigest: Sha256,
-  refused: readonly { readonly name: string; readonly reasons: readonly RefusalReason[] }[],
+  refused: readonly Refused[],
 ): UnsignedFailure {
-  const told = refused.map(({ name, reasons }) => `${name}: ${describeReasons(tellingFirst(reasons))}`);
+  const told = refused.map(describeRefused);
   const [first] = tellingFirst(refused.flatMap(({ reasons }) => reasons));
   const image = `the image ${referenceText(reference)} (manifest sha256:${manifestDigest})`;
   return new UnsignedFailure(
     `${image} has no signature of a signer that the policy asks for. ${told.join('. ')}`,
     first?.code ?? 'unsigned',
   );
+}
+
+function describeRefused({ name, reasons }: Refused): string {
+  return `${name}: ${describeReasons(tellingFirst(reasons))}`;
 }
 
 /** That there is nothing says less than what is wrong with what there is. */

@@ -139,12 +139,12 @@ export class FetchFixture implements AsyncDisposable {
   }
 
   /** The samples of the module metrics, without the prefix, in order. */
-  async samples(): Promise<readonly string[]> {
+  async samples(prefix = 'istio_agent_wasm_'): Promise<readonly string[]> {
     const text = await this.#metrics.exposition();
     return text
       .split('\n')
-      .filter((line) => line.startsWith('istio_agent_wasm_'))
-      .map((line) => line.replace('istio_agent_wasm_', ''));
+      .filter((line) => line.startsWith(prefix))
+      .map((line) => line.replace(prefix, ''));
   }
 
   /** Resolves when the records are on disk. */

@@ -53,6 +53,7 @@ export class ImageRegistry {
       size?: number;
       configType?: string;
       artifactType?: string;
+      subject?: object;
     } = {},
   ): StoredManifest {
     const config = Buffer.from('{}');
@@ -69,6 +70,7 @@ export class ImageRegistry {
         artifactType: options.artifactType,
         config: descriptor({ mediaType: configType, bytes: config }),
         layers: layers.map(descriptor),
+        subject: options.subject,
       },
       options.mediaType ?? ociManifest,
       options.tags,

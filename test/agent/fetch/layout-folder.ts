@@ -8,6 +8,8 @@ export interface LayoutImage {
   readonly image: StoredManifest;
   /** Annotation `org.opencontainers.image.ref.name`. */
   readonly name?: string;
+  /** Others of its annotations. */
+  readonly annotations?: Readonly<Record<string, string>>;
 }
 
 /** Writes an OCI layout folder with these blobs and manifests; the named ones are in its index. */
@@ -21,11 +23,14 @@ export async function writeLayout(
   for (const bytes of [...blobs, ...images.map(({ image }) => image.bytes)]) {
     await writeFile(join(blobFolder, sha256(bytes)), bytes);
   }
-  const manifests = images.map(({ image, name }) => ({
+  const manifests = images.map(({ image, name, annotations }) => ({
     mediaType: image.mediaType,
     digest: `sha256:${image.digest}`,
     size: image.bytes.byteLength,
-    ...(name === undefined ? {} : { annotations: { 'org.opencontainers.image.ref.name': name } }),
+    annotations: {
+      ...annotations,
+      ...(name === undefined ? {} : { 'org.opencontainers.image.ref.name': name }),
+    },
   }));
   await writeFile(join(folder, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
   const index = { schemaVersion: 2, mediaType: ociIndex, manifests };

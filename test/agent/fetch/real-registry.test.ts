@@ -7,9 +7,20 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { describe, it } from 'node:test';
 import { promisify } from 'node:util';
+import { signatureTag } from '../../../agent/fetch/signature/simple-signing.ts';
 import { FetchFixture } from './fetch-fixture.ts';
-import { ociIndex, ociManifest, ociTarGzip, pullSecret, wasmConfig, wasmContent } from './image-registry.ts';
+import {
+  basic,
+  ociIndex,
+  ociManifest,
+  ociTarGzip,
+  pullSecret,
+  wasmConfig,
+  wasmContent,
+} from './image-registry.ts';
+import { ImageSigner, simpleSigningType } from './image-signer.ts';
 import { pluginLayer, sha256, wasmModule } from './module-bytes.ts';
+import type { ClassicLayer } from './signature/cosign-signer.ts';
 
 /** Debian packages of the same names; no dependency of this repository. */
 const programs = { registry: 'docker-registry', copier: 'skopeo' };
@@ -86,11 +97,11 @@ async function startRegistry(role: RegistryRole): Promise<RunningRegistry> {
 
 type Layers = readonly { readonly mediaType: string; readonly bytes: Buffer }[];
 
-/** An OCI layout folder with one image, or an index over it. */
-async function writeLayout(folder: string, layers: Layers, isIndexed: boolean): Promise<void> {
+/** An OCI layout folder with one image, or an index over it. Returns the digest of that. */
+async function writeLayout(folder: string, layers: Layers, isIndexed: boolean): Promise<string> {
   const blobs = join(folder, 'blobs', 'sha256');
   await mkdir(blobs, { recursive: true });
-  const put = async (mediaType: string, bytes: Buffer): Promise<object> => {
+  const put = async (mediaType: string, bytes: Buffer) => {
     await writeFile(join(blobs, sha256(bytes)), bytes);
     return { mediaType, digest: `sha256:${sha256(bytes)}`, size: bytes.byteLength };
   };
@@ -113,6 +124,35 @@ async function writeLayout(folder: string, layers: Layers, isIndexed: boolean): 
   }
   await writeFile(join(folder, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
   await writeFile(join(folder, 'index.json'), json({ schemaVersion: 2, manifests: [top] }));
+  return top.digest.slice('sha256:'.length);
+}
+
+/** Puts a signature under the tag of a digest by the registry's own API, as cosign does. */
+async function putSignature(host: string, digest: string, layer: ClassicLayer): Promise<void> {
+  const base = `http://${host}/v2/team/plugin`;
+  const authorization = basic(user.name, user.password);
+  const send = async (url: string, method: string, type: string, body?: Uint8Array): Promise<Response> => {
+    const headers = { authorization, 'content-type': type };
+    const response = await fetch(url, { method, headers, ...(body === undefined ? {} : { body }) });
+    assert.ok(response.ok, `${method} ${url}: ${response.status} ${await response.clone().text()}`);
+    return response;
+  };
+  const putBlob = async (mediaType: string, bytes: Uint8Array): Promise<object> => {
+    const upload = await send(`${base}/blobs/uploads/`, 'POST', 'application/octet-stream');
+    const place = new URL(upload.headers.get('location') ?? '', base);
+    place.searchParams.set('digest', `sha256:${sha256(bytes)}`);
+    await send(place.href, 'PUT', 'application/octet-stream', bytes);
+    return { mediaType, digest: `sha256:${sha256(bytes)}`, size: bytes.byteLength };
+  };
+  const payload = await putBlob(simpleSigningType, layer.payload);
+  const manifest = {
+    schemaVersion: 2,
+    mediaType: ociManifest,
+    config: await putBlob('application/vnd.oci.image.config.v1+json', Buffer.from('{}')),
+    layers: [{ ...payload, annotations: layer.annotations }],
+  };
+  const bytes = Buffer.from(JSON.stringify(manifest));
+  await send(`${base}/manifests/${signatureTag(digest)}`, 'PUT', ociManifest, bytes);
 }
 
 const missing = missingProgram();
@@ -190,6 +230,34 @@ describe('modules from a real registry', () => {
     await fetchThrough();
     await registry.stop();
     await fetchThrough();
+  });
+
+  it('are served when cosign has signed them, by themselves or by their index, and refused when not', {
+    skip: missing ?? false,
+  }, async () => {
+    await using registry = await startRegistry({ kind: 'private' });
+    const release = new ImageSigner('release');
+    const signers = await release.signers();
+    const request = { pullSecret: pullSecret(registry.host, user.name, user.password) };
+    const url = `oci://${registry.host}/team/plugin:v1`;
+    for (const isIndexed of [false, true]) {
+      const layout = join(registry.folder, `signed-${isIndexed}`);
+      const module = wasmModule(`signed ${isIndexed}`);
+      const layers = [{ mediaType: ociTarGzip, bytes: await pluginLayer(module) }];
+      const top = await writeLayout(layout, layers, isIndexed);
+      await copyToRegistry(layout, `${registry.host}/team/plugin:v1`, ['--all', '--preserve-digests']);
+      await using fixture = await FetchFixture.open({ settings: { signersFor: () => ({ signers }) } });
+      await assert.rejects(fixture.fetch(url, request), {
+        code: 'unsigned',
+        message: /no such tag.*no referrers API \(status 404\), and no such tag/s,
+      });
+      await putSignature(registry.host, top, release.classic('a'.repeat(64)));
+      await assert.rejects(fixture.fetch(url, request), { code: 'unsigned', message: /a{64}/ });
+      await putSignature(registry.host, top, release.classic(top));
+      const fetched = await fixture.fetch(url, request);
+      assert.deepEqual(await readFile(fetched.path), module);
+      assert.match(fetched.signature?.proof ?? '', isIndexed ? /on the index$/ : /on the manifest$/);
+    }
   });
 
   it('that have not changed cost a HEAD, and one that has is pulled', {
