@@ -41,7 +41,7 @@ describe('the agent explains itself', { skip: skipReason }, () => {
     assert.match(table.stdout, /^istio-system\.basic-auth +failed +fallback deny +.* (?:in \d+s|now)$/m);
     assert.match(
       table.stdout,
-      /^ {2}why: cannot fetch Wasm module [\s\S]*status code 404\s+\(MANIFEST_UNKNOWN\)/m,
+      /^ {2}why: (?:\(\d+ tries\) )?cannot fetch Wasm module [\s\S]*status\s+code\s+404\s+\(MANIFEST_UNKNOWN\)/m,
     );
     const page = await httpGet(`${gateway.agent.statusUrl}/debug/wasm`, { headers: { accept: 'text/html' } });
     assert.match(page.text, /Requests are DENIED in the place of istio-system\.basic-auth/);
