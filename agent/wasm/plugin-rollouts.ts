@@ -237,7 +237,6 @@ export class PluginRollouts {
       version: envelope.version,
       url: undefined,
       module: undefined,
-      signature: undefined,
       fetchDurationMs: undefined,
       fallbackAction: undefined,
     };
@@ -395,8 +394,7 @@ export class PluginRollouts {
     const fetchDurationMs = Math.max(0, this.#now() - startedAtMs);
     this.#options.metrics.plugins.fetchEnded(module.source, fetchDurationMs / 1_000);
     // A newer push has a record of its own.
-    const { signature } = module;
-    if (!signal.aborted) plugin.record = { ...plugin.record, module, signature, fetchDurationMs };
+    if (!signal.aborted) plugin.record = { ...plugin.record, module, fetchDurationMs };
     return { bytes: plan.rewrite(module.path), envelope, moduleDigest: module.digest };
   }
 

@@ -82,7 +82,6 @@ export interface PluginRecord {
   /** Of the newest config, whether it is in force or not. */
   readonly fallbackAction: FallbackAction | undefined;
   readonly module: FetchedModule | undefined;
-  readonly signature: PluginSignature | undefined;
   readonly fetchDurationMs: number | undefined;
   readonly version: string | undefined;
   readonly lastError: string | undefined;
@@ -99,7 +98,6 @@ export const emptyRecord: PluginRecord = {
   url: undefined,
   fallbackAction: undefined,
   module: undefined,
-  signature: undefined,
   fetchDurationMs: undefined,
   version: undefined,
   lastError: undefined,
@@ -148,7 +146,7 @@ export function describePlugin(
     digests: record.module?.digests,
     file: record.module?.path,
     sizeBytes: record.module?.sizeBytes,
-    signature: record.signature,
+    signature: record.module?.signature,
     version: record.version,
     lastError: record.lastError,
     failedAttemptCount: state.progress.kind === 'failed' ? state.progress.attemptCount : 0,
