@@ -65,6 +65,8 @@ export async function openWasmPart(options: {
     },
     log,
   });
+  // Envoy's first subscribe opens this part. It goes on to istiod first; then there is time until the push.
+  setImmediate(() => void source.expectPush());
   return {
     rollouts,
     async close() {

@@ -39,6 +39,8 @@ const otherPlugins = 'other';
 export class PluginMetrics {
   /** Each background try of a failed download. */
   readonly retried: () => void;
+  /** Each look whether the tag of a running plugin names another module. */
+  readonly rechecked: (result: 'unchanged' | 'changed' | 'failed') => void;
   /** Each config that Envoy refused. */
   readonly envoyRejected: () => void;
   /** Each module that came but was not what was asked for. `reason` is an error code, never free text. */
@@ -62,6 +64,12 @@ export class PluginMetrics {
       help: 'Background tries of failed Wasm module downloads.',
     });
     this.retried = () => retries();
+    const rechecks = registry.counter({
+      name: 'ferry_wasm_rechecks_total',
+      help: 'Looks whether the tags of running plugins name other Wasm modules.',
+      labelNames: ['result'],
+    });
+    this.rechecked = (result) => rechecks({ result });
     const rejects = registry.counter({
       name: 'ferry_wasm_envoy_rejects_total',
       help: 'Extension configs that Envoy refused.',

@@ -35,7 +35,10 @@ export interface ModuleTerms {
   readonly pullPolicy?: Exclude<PullPolicy, 'unspecified'> | undefined;
   /** A cached module that was good this long ago at most stands in when the fetch fails for want of an answer. */
   readonly staleIfErrorMs?: number | undefined;
-  /** How old an answer about a tag may be before the registry is asked again without a new config. */
+  /**
+   * How old an answer about a name may be before its place is asked again without a new config. Counts for modules
+   * whose pull policy asks for what is new: `Always`, and by default `:latest`.
+   */
   readonly pollIntervalMs?: number | undefined;
   /** Time for the origin alone, after layouts and mirrors. */
   readonly originTimeoutMs?: number | undefined;

@@ -93,10 +93,16 @@ export class CachedModuleSource implements ModuleSource {
   }
 
   /**
-   * Loads what the first download needs, once. To be called when a download is likely and nothing waits: a hit needs
-   * none of it. Never throws.
+   * To be called when configs are about to come. Where nothing is cached their first push means a download: what that
+   * needs is loaded while istiod answers. A cache with modules will be asked first, and a hit needs none of it.
+   * Resolves when all is loaded; never throws.
    */
-  async warm(): Promise<void> {
+  async expectPush(): Promise<void> {
+    if (this.#records.moduleCount === 0) await this.#warm();
+  }
+
+  /** Loads what the first download needs, once. Never throws. */
+  async #warm(): Promise<void> {
     this.#warming ??= Promise.all([this.#client.warm(), warmManifestParser()]).then(() => undefined);
     await this.#warming;
   }
@@ -115,7 +121,7 @@ export class CachedModuleSource implements ModuleSource {
   /** A first hit says that downloads may follow: what they need is loaded when nothing waits for it. */
   #warmLater(): void {
     if (this.#warming !== undefined || this.#warmTimer !== undefined) return;
-    this.#warmTimer = setTimeout(() => void this.warm(), warmDelayMs);
+    this.#warmTimer = setTimeout(() => void this.#warm(), warmDelayMs);
     this.#warmTimer.unref();
   }
 
@@ -167,7 +173,7 @@ export class CachedModuleSource implements ModuleSource {
     const { pollIntervalMs } = wanted.terms;
     const known = this.#records.url(request.url);
     const ageMs = known === undefined ? 0 : this.#records.ageMs(known);
-    const isPolled = pollIntervalMs !== undefined && wanted.pin === undefined;
+    const isPolled = pollIntervalMs !== undefined && isPollable(wanted);
     return {
       ...describe(wanted, result),
       source: result.source,
@@ -238,9 +244,11 @@ export class CachedModuleSource implements ModuleSource {
       : undefined;
   }
 
-  #isCurrent({ request, terms, isVersionHeeded }: WantedModule, known: UrlRecord): boolean {
-    const { pollIntervalMs } = terms;
-    if (pollIntervalMs !== undefined && this.#records.ageMs(known) >= pollIntervalMs) return false;
+  #isCurrent(wanted: WantedModule, known: UrlRecord): boolean {
+    const { request, isVersionHeeded } = wanted;
+    const { pollIntervalMs } = wanted.terms;
+    const isPolled = pollIntervalMs !== undefined && isPollable(wanted);
+    if (isPolled && this.#records.ageMs(known) >= pollIntervalMs) return false;
     return !isVersionHeeded || versionFor(known, request.resourceName) === request.pluginResourceVersion;
   }
 
@@ -320,6 +328,11 @@ export class CachedModuleSource implements ModuleSource {
 /** True when what a URL means can change: it is not named by a digest. */
 function hasMovingName({ origin }: WantedModule): boolean {
   return origin.kind !== 'oci' || origin.reference.digest === undefined;
+}
+
+/** True when the pull policy wants to know what the name means now, and nothing is pinned. */
+function isPollable({ pin, isVersionHeeded }: WantedModule): boolean {
+  return pin === undefined && isVersionHeeded;
 }
 
 function describe(wanted: WantedModule, { record, blob }: StoredModule): Omit<FetchedModule, 'source'> {

@@ -92,6 +92,8 @@ export function eventWords(what: ReportedEvent['what']): string {
       return 'Envoy refused it';
     case 'interrupted':
       return 'Interrupted';
+    case 'recheck-failed':
+      return 'Could not look for a newer module';
     default:
       return what satisfies never;
   }

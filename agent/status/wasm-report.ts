@@ -19,6 +19,7 @@ const eventSchema = z.object({
     'fallback',
     'rejected',
     'interrupted',
+    'recheck-failed',
   ]),
   why: z.optional(z.string()),
 });
@@ -58,6 +59,7 @@ const pluginSchema = z.object({
   activeAt: z.optional(time),
   lastErrorAt: z.optional(time),
   nextRetryAt: z.optional(time),
+  nextRecheckAt: z.optional(time),
   lastKnownGoodAt: z.optional(time),
   fetchDurationMs: z.optional(z.number()),
   history: z.array(eventSchema),

@@ -21,7 +21,9 @@ export type HistoryEvent =
   /** Envoy refused what it was sent. */
   | 'rejected'
   /** The stream to Envoy ended with work open. */
-  | 'interrupted';
+  | 'interrupted'
+  /** Whether the tag of a running plugin names another module could not be found out. */
+  | 'recheck-failed';
 
 /** One thing that happened, and why. Holds no secret. */
 export interface HistoryNote {
@@ -89,6 +91,8 @@ export function noteOf(
       return { what: 'refused', why: event.reason };
     case 'prepared':
       return { what: 'offered', why: describeModule(facts) };
+    case 'renewed':
+      return { what: 'offered', why: `its name means another module now: ${describeModule(facts) ?? ''}` };
     case 'preparation-failed':
       return { what: 'failed', why: event.reason };
     case 'acknowledged': {

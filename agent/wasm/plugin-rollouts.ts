@@ -1,7 +1,7 @@
 import type { BlobStore } from '../../cache/types.ts';
 import type { FetchOrigin, PluginFacts } from '../../metrics/plugin-metrics.ts';
 import type { WasmMetrics } from '../../metrics/wasm-metrics.ts';
-import { FetchError, type FetchErrorCode, type ModuleSource } from '../fetch/types.ts';
+import { FetchError, type FetchErrorCode, type FetchedModule, type ModuleSource } from '../fetch/types.ts';
 import { describeError, type Logger } from '../log.ts';
 import type { ExtensionPlan } from './extension-plan.ts';
 import type { FallbackAction } from './fallback-filter.ts';
@@ -17,11 +17,13 @@ import {
   presentUrl,
 } from './plugin-status.ts';
 import { type NamelessResource, type PushedResource, planResources } from './pushed-resources.ts';
+import { failedRecheckDelayMs, RecheckPlan, recheckDelayMs } from './recheck.ts';
 import { RejectedConfigs } from './rejected-configs.ts';
 import { isRetryable, retryDelayMs } from './retry-delay.ts';
 import {
   type ConfigEnvelope,
   initialRollout,
+  isRenewable,
   type Offer,
   type PreparedConfig,
   type RolloutEffect,
@@ -75,7 +77,13 @@ interface Plugin {
   retryTimer: NodeJS.Timeout | undefined;
   /** Why the last fetch failed: decides when the next comes. */
   failure: { readonly code: FetchErrorCode; readonly retryAfterMs: number | undefined };
+  /** Looks after its tag that failed in a row. */
+  failedRecheckCount: number;
+  /** Module of the newest push that Envoy has refused. */
+  refusedDigest: string | undefined;
 }
+
+type FetchPlan = Extract<ExtensionPlan, { readonly kind: 'fetch' }>;
 
 /**
  * The rollout of every extension config, by resource name: runs the effects of the state machine. It outlives
@@ -88,6 +96,9 @@ export class PluginRollouts {
   readonly #plugins = new Map<string, Plugin>();
   readonly #running = new Set<Promise<void>>();
   readonly #rejected: RejectedConfigs;
+  readonly #rechecks = new RecheckPlan((name, push, signal) =>
+    this.#track(this.#recheck(name, push, signal)),
+  );
   /** What each stand-in filter does: the one in force may be that of an earlier config. */
   readonly #fallbackActions = new WeakMap<PreparedConfig, FallbackAction>();
   #stream: RolloutStream | undefined;
@@ -133,9 +144,12 @@ export class PluginRollouts {
         this.#options.metrics.conversion('unmarshal_failure');
         this.#options.log.error('extension config cannot be used', { name: place, reason });
       }
-      const conversions = named.map(({ name, plan, wrapper }) =>
-        this.#start(name, push, plan, { version, response, wrapper }),
-      );
+      const conversions = named.map(async ({ name, plan, wrapper }) => {
+        const started = this.#start(name, push, plan, { version, response, wrapper });
+        // Now that the new fetch has joined what it may join.
+        this.#rechecks.end(name, push);
+        return started;
+      });
       if (conversions.length > 0) this.#track(this.#observeDuration(conversions, startedAtMs));
     };
     return { push, names: named.map(({ name }) => name), nameless, start };
@@ -145,6 +159,7 @@ export class PluginRollouts {
   withdraw(name: string): void {
     if (!this.#plugins.has(name)) return;
     this.#apply(name, { kind: 'withdrawn' });
+    this.#rechecks.end(name);
     this.#plugins.delete(name);
     this.#options.store.setReferences(referenceOwner(name), []);
     this.#options.lastKnownGood.forget(name);
@@ -170,6 +185,8 @@ export class PluginRollouts {
     const rejected = this.#plugins.get(name)?.state.inFlight.find(({ number }) => number === offer);
     if (rejected !== undefined) {
       this.#rejected.add(rejected.config.bytes, reason);
+      const plugin = this.#plugins.get(name);
+      if (plugin?.state.push === rejected.push) plugin.refusedDigest = rejected.config.moduleDigest;
       this.#options.metrics.plugins.envoyRejected();
     }
     this.#apply(name, { kind: 'rejected', offer, reason });
@@ -208,6 +225,7 @@ export class PluginRollouts {
       }
       clearTimeout(plugin.retryTimer);
     }
+    this.#rechecks.close();
     while (this.#running.size > 0) await Promise.allSettled(this.#running);
   }
 
@@ -226,8 +244,12 @@ export class PluginRollouts {
       preparations: new Map(),
       retryTimer: undefined,
       failure: { code: 'network', retryAfterMs: undefined },
+      failedRecheckCount: 0,
+      refusedDigest: undefined,
     };
     this.#plugins.set(name, plugin);
+    plugin.failedRecheckCount = 0;
+    plugin.refusedDigest = undefined;
     plugin.plan = plan;
     plugin.envelope = envelope;
     plugin.record = {
@@ -239,6 +261,7 @@ export class PluginRollouts {
       module: undefined,
       fetchDurationMs: undefined,
       fallbackAction: undefined,
+      nextRecheckAtMs: undefined,
     };
     switch (plan.kind) {
       case 'as-is': {
@@ -370,8 +393,10 @@ export class PluginRollouts {
         this.#apply(name, { kind: 'prepared', push, config });
       } else {
         this.#noteFailure(plugin, refusal);
+        plugin.refusedDigest = config.moduleDigest;
         this.#apply(name, { kind: 'preparation-failed', push, reason: refusal, isRetryable: false });
       }
+      this.#planRecheck(name, plugin, push, plugin.record.module?.recheckAfterMs);
     } catch (error) {
       const seconds = Math.max(0, this.#now() - startedAtMs) / 1_000;
       await this.#addKept(name, push, kept);
@@ -385,14 +410,11 @@ export class PluginRollouts {
   /** Throws FetchError. */
   async #prepareRemote(
     plugin: Plugin,
-    plan: Extract<ExtensionPlan, { kind: 'fetch' }>,
+    plan: FetchPlan,
     envelope: ConfigEnvelope,
     signal: AbortSignal,
   ): Promise<PreparedConfig> {
-    const startedAtMs = this.#now();
-    const module = await this.#options.source.fetch(plan.request, { signal });
-    const fetchDurationMs = Math.max(0, this.#now() - startedAtMs);
-    this.#options.metrics.plugins.fetchEnded(module.source, fetchDurationMs / 1_000);
+    const { module, fetchDurationMs } = await this.#fetch(plan, signal);
     // A newer push has a record of its own.
     if (!signal.aborted) plugin.record = { ...plugin.record, module, fetchDurationMs };
     return { bytes: plan.rewrite(module.path), envelope, moduleDigest: module.digest };
@@ -405,6 +427,71 @@ export class PluginRollouts {
   ): Promise<PreparedConfig> {
     await this.#options.preflight.passLocal(plan.module);
     return { bytes: plan.bytes, envelope, moduleDigest: undefined };
+  }
+
+  /** Every fetch goes through here, the first and all later ones. Throws what the source throws. */
+  async #fetch(
+    plan: FetchPlan,
+    signal: AbortSignal,
+  ): Promise<{ readonly module: FetchedModule; readonly fetchDurationMs: number }> {
+    const startedAtMs = this.#now();
+    const module = await this.#options.source.fetch(plan.request, { signal });
+    const fetchDurationMs = Math.max(0, this.#now() - startedAtMs);
+    this.#options.metrics.plugins.fetchEnded(module.source, fetchDurationMs / 1_000);
+    return { module, fetchDurationMs };
+  }
+
+  #planRecheck(name: string, plugin: Plugin, push: number, afterMs: number | undefined): void {
+    if (afterMs === undefined || this.#isClosed || plugin.state.push !== push) return;
+    this.#setRecheck(name, plugin, push, recheckDelayMs(afterMs, this.#random));
+  }
+
+  #setRecheck(name: string, plugin: Plugin, push: number, delayMs: number): void {
+    plugin.record = { ...plugin.record, nextRecheckAtMs: this.#now() + delayMs };
+    this.#rechecks.set(name, push, delayMs);
+  }
+
+  /** Looks whether the tag of a running plugin names another module, and offers that one. Never rejects. */
+  async #recheck(name: string, push: number, signal: AbortSignal): Promise<void> {
+    const plugin = this.#plugins.get(name);
+    const { plan } = plugin ?? {};
+    if (plugin === undefined || plan?.kind !== 'fetch' || plugin.state.push !== push) return;
+    const { metrics, log } = this.#options;
+    const afterMs = plugin.record.module?.recheckAfterMs;
+    const startedAtMs = this.#now();
+    try {
+      const { module, fetchDurationMs } = await this.#fetch(plan, signal);
+      if (signal.aborted || this.#isClosed) return;
+      plugin.failedRecheckCount = 0;
+      const isRefused = module.digest === plugin.refusedDigest;
+      const isRunning = module.digest === plugin.state.acknowledged?.config.moduleDigest;
+      metrics.plugins.rechecked(isRunning || isRefused ? 'unchanged' : 'changed');
+      if (!isRefused && isRenewable(plugin.state)) {
+        const bytes = plan.rewrite(module.path);
+        const facts = { module, fetchDurationMs, lastError: undefined, lastErrorAtMs: undefined };
+        plugin.record = { ...plugin.record, ...facts };
+        const config = { bytes, envelope: plugin.envelope, moduleDigest: module.digest };
+        this.#apply(name, { kind: 'renewed', push, config });
+      }
+      this.#planRecheck(name, plugin, push, module.recheckAfterMs);
+    } catch (error) {
+      if (signal.aborted || this.#isClosed) return;
+      const seconds = Math.max(0, this.#now() - startedAtMs) / 1_000;
+      const { reason, code, retryAfterMs } = describeFailure(error);
+      metrics.plugins.rechecked('failed');
+      this.#countFailure(plan.request.url, seconds, code);
+      this.#noteFailure(plugin, reason);
+      const note = { what: 'recheck-failed', why: reason } as const;
+      plugin.record = {
+        ...plugin.record,
+        history: addToHistory(plugin.record.history, note, this.#now()),
+      };
+      const url = presentUrl(plan.request.url);
+      log.warn('whether a plugin has a newer module could not be found out', { name, url, code, reason });
+      plugin.failedRecheckCount += 1;
+      const failure = { code, attemptCount: plugin.failedRecheckCount, retryAfterMs };
+      this.#setRecheck(name, plugin, push, failedRecheckDelayMs(afterMs ?? 0, failure, this.#random));
+    }
   }
 
   /** The config that Envoy accepted before this process, when its module is on disk and whole. Never rejects. */
@@ -451,19 +538,22 @@ export class PluginRollouts {
     { plan, seconds }: { readonly plan: PreparedPlan; readonly seconds: number },
     error: unknown,
   ): void {
-    // A FetchError tells all of its causes itself.
-    const reason = shortText(error instanceof FetchError ? error.message : describeError(error));
-    const code = error instanceof FetchError ? error.code : 'store';
-    plugin.failure = { code, retryAfterMs: error instanceof FetchError ? error.retryAfterMs : undefined };
-    const { metrics } = this.#options;
-    metrics.conversion('fetch_failure');
+    const { reason, code, retryAfterMs } = describeFailure(error);
+    plugin.failure = { code, retryAfterMs };
+    this.#options.metrics.conversion('fetch_failure');
     const url = plan.kind === 'fetch' ? plan.request.url : undefined;
-    if (url !== undefined) metrics.plugins.fetchFailed(originOf(url), seconds, code);
-    if (verificationCodes.has(code)) metrics.plugins.refused(code);
+    this.#countFailure(url, seconds, code);
     this.#noteFailure(plugin, reason);
     const place = url === undefined ? {} : { url: presentUrl(url) };
     this.#options.log.error('Wasm module cannot be had', { name, ...place, code, reason });
     this.#apply(name, { kind: 'preparation-failed', push, reason, isRetryable: isRetryable(code) });
+  }
+
+  /** `url` undefined: nothing was fetched. */
+  #countFailure(url: string | undefined, seconds: number, code: FetchErrorCode): void {
+    const { plugins } = this.#options.metrics;
+    if (url !== undefined) plugins.fetchFailed(originOf(url), seconds, code);
+    if (verificationCodes.has(code)) plugins.refused(code);
   }
 
   #scheduleRetry(name: string, plugin: Plugin, push: number, attemptCount: number): void {
@@ -511,6 +601,20 @@ type PreparedPlan = Extract<ExtensionPlan, { kind: 'fetch' | 'local' }>;
 
 /** The module came, but it is not what was asked for. */
 const verificationCodes: ReadonlySet<FetchErrorCode> = new Set(['digest_mismatch', 'checksum_mismatched']);
+
+/** Why a module could not be had, for people and for what comes next. */
+function describeFailure(error: unknown): {
+  readonly reason: string;
+  readonly code: FetchErrorCode;
+  readonly retryAfterMs: number | undefined;
+} {
+  // A FetchError tells all of its causes itself.
+  if (error instanceof FetchError) {
+    const { message, code, retryAfterMs } = error;
+    return { reason: shortText(message), code, retryAfterMs };
+  }
+  return { reason: shortText(describeError(error)), code: 'store', retryAfterMs: undefined };
+}
 
 /** Where a URL leads; `none` for one that leads nowhere. */
 function originOf(url: string): FetchOrigin {

@@ -69,6 +69,8 @@ export interface PluginStatus {
   readonly lastErrorAt: string | undefined;
   /** Undefined while none is planned. */
   readonly nextRetryAt: string | undefined;
+  /** When it is looked whether its tag names another module; undefined: not without a new push. */
+  readonly nextRecheckAt: string | undefined;
   /** When Envoy accepted the config that is kept on disk; undefined while none is. */
   readonly lastKnownGoodAt: string | undefined;
   readonly fetchDurationMs: number | undefined;
@@ -90,6 +92,7 @@ export interface PluginRecord {
   readonly activeAtMs: number | undefined;
   readonly lastErrorAtMs: number | undefined;
   readonly nextRetryAtMs: number | undefined;
+  readonly nextRecheckAtMs: number | undefined;
   readonly history: readonly HistoryEntry[];
 }
 
@@ -106,6 +109,7 @@ export const emptyRecord: PluginRecord = {
   activeAtMs: undefined,
   lastErrorAtMs: undefined,
   nextRetryAtMs: undefined,
+  nextRecheckAtMs: undefined,
   history: [],
 };
 
@@ -154,6 +158,7 @@ export function describePlugin(
     activeAt: isoTime(record.activeAtMs),
     lastErrorAt: isoTime(record.lastErrorAtMs),
     nextRetryAt: retry === 'waiting' ? isoTime(record.nextRetryAtMs) : undefined,
+    nextRecheckAt: isoTime(record.nextRecheckAtMs),
     lastKnownGoodAt: isoTime(surroundings.lastKnownGoodAtMs),
     fetchDurationMs: record.fetchDurationMs,
     history: record.history.map(describeEntry),

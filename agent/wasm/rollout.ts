@@ -102,6 +102,8 @@ export type RolloutEvent =
       readonly isRetryable: boolean;
     }
   | { readonly kind: 'retry-due'; readonly push: number }
+  /** The tag of the newest push names another module now, which was fetched and verified. */
+  | { readonly kind: 'renewed'; readonly push: number; readonly config: PreparedConfig }
   | { readonly kind: 'acknowledged'; readonly offer: number }
   | { readonly kind: 'rejected'; readonly offer: number; readonly reason: string }
   /** istiod no longer sends it, or Envoy no longer asks for it. */
@@ -181,6 +183,8 @@ export function transition(state: RolloutState, event: RolloutEvent, nextOffer: 
         effects: [{ kind: 'prepare', push: event.push }],
       };
     }
+    case 'renewed':
+      return renew(state, event.push, event.config, nextOffer);
     case 'acknowledged':
       return acknowledge(state, event.offer);
     case 'rejected':
@@ -221,6 +225,35 @@ function send(from: Transition, content: NewOffer, progress: Progress, nextOffer
     state: { ...from.state, progress, inFlight: [...from.state.inFlight, offer] },
     effects: [...from.effects, { kind: 'send', offer }],
   };
+}
+
+/** True when another module for the same config may be offered: nothing else is under way for it. */
+export function isRenewable({ progress }: RolloutState): boolean {
+  return progress.kind === 'active' || isRefused(progress);
+}
+
+function isRefused(progress: Progress): boolean {
+  return progress.kind === 'failed' && progress.retry === 'none';
+}
+
+/**
+ * Another module for the same config. Where Envoy runs the plugin, istiod has had its verdict, and hears nothing of
+ * what becomes of this one: a refused one is rolled back and the plugin goes on. Where Envoy had refused the plugin,
+ * this is its healing.
+ */
+function renew(
+  state: RolloutState,
+  push: number,
+  config: PreparedConfig,
+  nextOffer: () => number,
+): Transition {
+  const { progress, inFlight, acknowledged } = state;
+  if (push !== state.push || !isRenewable(state)) return unchanged(state);
+  const isHealing = isRefused(progress);
+  const latest = inFlight.at(-1) ?? acknowledged;
+  if (!isHealing && latest !== undefined && isSame(latest.config, config)) return unchanged(state);
+  const content: NewOffer = { push, content: 'plugin', config };
+  return send({ state, effects: [] }, content, isHealing ? { kind: 'offered' } : progress, nextOffer);
 }
 
 /** The newest push cannot be had: tell istiod, keep what Envoy runs or put the stand-in there, try again later. */

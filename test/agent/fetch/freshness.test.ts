@@ -126,25 +126,28 @@ describe('the settings’ pull policy', () => {
 });
 
 describe('a poll interval', () => {
-  it('lets an answer count for so long, and says when to ask again', async () => {
+  it('lets an answer count for so long where the pull policy asks for what is new, and says when to ask again', async () => {
     const registry = new ImageRegistry();
     await push(registry, one, 'v1');
     await using server = await startWebServer(registry.handle);
     const url = `oci://${server.host}/p:v1`;
     await using lazy = await open({ pollIntervalMs: 3_600_000 });
-    const first = await lazy.fetch(url);
+    const always = { pullPolicy: 'always' } as const;
+    const first = await lazy.fetch(url, always);
     assert.ok((first.recheckAfterMs ?? 0) > 3_500_000);
     const before = server.requests.length;
-    await lazy.fetch(url);
+    await lazy.fetch(url, always);
     assert.equal(server.requests.length, before);
 
     await using eager = await open({ pollIntervalMs: 0 });
-    await eager.fetch(url);
+    await eager.fetch(url, always);
     await push(registry, two, 'v1');
-    const changed = await eager.fetch(url);
+    const settled = await eager.fetch(url);
+    assert.deepEqual([await readFile(settled.path), settled.recheckAfterMs], [one, undefined]);
+    const changed = await eager.fetch(url, always);
     assert.deepEqual(await readFile(changed.path), two);
     assert.equal(changed.recheckAfterMs, 1_000, 'never more often than once a second');
-    const pinned = await eager.fetch(url, { sha256: changed.checksum });
+    const pinned = await eager.fetch(url, { ...always, sha256: changed.checksum });
     assert.deepEqual([pinned.source, pinned.recheckAfterMs], ['cache', undefined]);
   });
 });

@@ -19,6 +19,6 @@ const { FetchFixture } = await import('./fetch-fixture.ts');
 await using fixture = await FetchFixture.over(folder);
 loaded.clear();
 const sources: FetchedModule['source'][] = [];
-if (step === 'warm') await fixture.source.warm();
+if (step === 'expect') await fixture.source.expectPush();
 else sources.push((await fixture.fetch(url)).source);
 process.stdout.write(JSON.stringify([...sources, ...[...loaded].sort()]));

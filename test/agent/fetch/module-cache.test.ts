@@ -402,22 +402,20 @@ describe('the module cache', () => {
 });
 
 describe('what the first download needs', () => {
-  it('is loaded by a download and on request, not by a hit', async () => {
+  it('is loaded before the first push where nothing is cached, not by a hit', async () => {
     await using server = await startWebServer((_, response) => answer(response, 200, one));
     await using fixture = await FetchFixture.open();
     await fixture.fetch(server.url);
     const script = new URL('loaded-process.ts', import.meta.url).pathname;
-    const run = async (step: string): Promise<readonly string[]> => {
-      const { stdout } = await promisify(execFile)(process.execPath, [
-        script,
-        fixture.folder,
-        server.url,
-        step,
-      ]);
+    const run = async (step: string, folder = fixture.folder): Promise<readonly string[]> => {
+      const command = [script, folder, server.url, step];
+      const { stdout } = await promisify(execFile)(process.execPath, command);
       return JSON.parse(stdout) as readonly string[];
     };
     await fixture.flush();
     assert.deepEqual(await run('hit'), ['cache']);
-    assert.deepEqual(await run('warm'), ['undici', 'zod']);
+    assert.deepEqual(await run('expect'), []);
+    await using empty = await FetchFixture.open();
+    assert.deepEqual(await run('expect', empty.folder), ['undici', 'zod']);
   });
 });

@@ -49,6 +49,7 @@ const idle: PluginStatus = {
   activeAt: undefined,
   lastErrorAt: undefined,
   nextRetryAt: undefined,
+  nextRecheckAt: undefined,
   lastKnownGoodAt: undefined,
   fetchDurationMs: undefined,
   history: [],

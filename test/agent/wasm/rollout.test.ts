@@ -78,6 +78,11 @@ const failed = (push: number, isRetryable = true): RolloutEvent => ({
 });
 const ack = (offer: number): RolloutEvent => ({ kind: 'acknowledged', offer });
 const nack = (offer: number): RolloutEvent => ({ kind: 'rejected', offer, reason: 'bad' });
+const renewed = (push: number, text: string): RolloutEvent => ({
+  kind: 'renewed',
+  push,
+  config: config(text),
+});
 const retry = (push: number): RolloutEvent => ({ kind: 'retry-due', push });
 
 describe('the rollout of one extension config', () => {
@@ -231,6 +236,41 @@ describe('the rollout of one extension config', () => {
       ['send 1:a'],
     ],
     [
+      'a tag that names another module is rolled to it, of which istiod hears nothing',
+      [remote(1), prepared(1, 'a'), ack(1), renewed(1, 'b'), ack(2), renewed(1, 'c'), ack(3)],
+      ['prepare 1', 'send 1:a', 'settle 1 ok', 'send 2:b', 'send 3:c'],
+    ],
+    [
+      'a tag that names the same module sends nothing, also while Envoy has not answered',
+      [remote(1), prepared(1, 'a'), ack(1), renewed(1, 'a'), renewed(1, 'b'), renewed(1, 'b')],
+      ['prepare 1', 'send 1:a', 'settle 1 ok', 'send 2:b'],
+    ],
+    [
+      'a newer module that Envoy refuses is rolled back, and the plugin stays accepted',
+      [remote(1), prepared(1, 'a'), ack(1), renewed(1, 'b'), nack(2), ack(3), renewed(1, 'c')],
+      ['prepare 1', 'send 1:a', 'settle 1 ok', 'send 2:b', 'send 3:a', 'send 4:c'],
+    ],
+    [
+      'a newer module heals a plugin whose first one Envoy refused',
+      [remote(1), prepared(1, 'a'), nack(1), ack(2), renewed(1, 'b'), ack(3)],
+      ['prepare 1', 'send 1:a', 'settle 1 bad', 'send 2:rbac', 'send 3:b', 'settle 1 ok'],
+    ],
+    [
+      'a newer module of an older push, or beside a running try, changes nothing',
+      [
+        remote(1),
+        prepared(1, 'a'),
+        renewed(1, 'b'),
+        ack(1),
+        remote(2),
+        renewed(1, 'b'),
+        renewed(2, 'b'),
+        failed(2),
+        renewed(2, 'b'),
+      ],
+      ['prepare 1', 'send 1:a', 'settle 1 ok', 'prepare 2', 'settle 2 gone', 'retry 2 after 1'],
+    ],
+    [
       'a running fetch outlives the stream',
       [remote(1), { kind: 'stream-ended' }, prepared(1, 'a')],
       ['prepare 1', 'send 1:a'],
@@ -252,6 +292,7 @@ describe('the rollout over any order of events', () => {
       fc.constant('failed' as const),
       fc.constant('stale-prepared' as const),
       fc.constant('retry' as const),
+      fc.constant('renewed' as const),
       fc.constant('ack' as const),
       fc.constant('nack' as const),
       fc.constant('withdrawn' as const),
@@ -277,6 +318,7 @@ class World {
   #state = initialRollout;
   #offers = 0;
   #push = 0;
+  #renewals = 0;
   /** Offers on the wire, oldest first. */
   #wire: { number: number; push: number; text: string }[] = [];
   /** Texts that were prepared (verified) and so may be sent. */
@@ -324,6 +366,12 @@ class World {
       case 'retry':
         this.#apply({ kind: 'retry-due', push: this.#push });
         return;
+      case 'renewed': {
+        const text = `module ${this.#push} again ${++this.#renewals}`;
+        this.#verified.add(text);
+        this.#apply({ kind: 'renewed', push: this.#push, config: config(text) });
+        return;
+      }
       case 'ack':
       case 'nack':
         this.#answer(choice);
@@ -377,7 +425,7 @@ class World {
         const text = Buffer.from(effect.offer.config.bytes).toString();
         assert.ok(this.#verified.has(text), `only verified configs are sent: ${text}`);
         this.#wire.push({ number: effect.offer.number, push: effect.offer.push, text });
-        const isNew = event.kind === 'prepared' || event.kind === 'pushed-ready';
+        const isNew = ['prepared', 'pushed-ready', 'renewed'].includes(event.kind);
         if (isNew) {
           assert.ok(effect.offer.push >= this.#newestSentPlugin, 'an older push never overtakes a newer one');
           this.#newestSentPlugin = effect.offer.push;
