@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { RecordIndex, Sha256 } from '../../cache/types.ts';
 import { anonymousReader } from './credentials.ts';
+import type { HttpValidators } from './http-validators.ts';
 import { sha256Of } from './oci/reference.ts';
 import { isSha256, matchPin } from './pin.ts';
 import { isRecordedSignature, joinSignatures, type RecordedSignature } from './recorded-signature.ts';
@@ -25,6 +26,12 @@ export interface ModuleRecord {
   readonly fetchedAtMs: number;
 }
 
+/** How a web server knows whether the module of a URL has changed. */
+export interface PlaceValidators extends HttpValidators {
+  /** SHA-256 of the URL that was asked: a mirror knows nothing of the validators of the origin. */
+  readonly place: Sha256;
+}
+
 /** Which module a URL named when it was last fetched, and for which version of which config. */
 export interface UrlRecord {
   readonly kind: 'url';
@@ -34,9 +41,16 @@ export interface UrlRecord {
   readonly versions: readonly (readonly [string, string])[];
   /** The digest that the tag has: of an index, or of the manifest itself. */
   readonly resolved?: Sha256 | undefined;
+  /** Of the module with `checksum`. */
+  readonly validators?: PlaceValidators | undefined;
   /** Epoch ms: when the place of the URL last said so. */
   readonly fetchedAtMs: number;
 }
+
+/** What the place of a URL said about it. */
+export type UrlAnswer = Pick<UrlRecord, 'resolved' | 'validators'>;
+
+const noAnswer: UrlAnswer = {};
 
 /** The key of the credential fingerprints of this cache. */
 export interface FingerprintKeyRecord {
@@ -147,7 +161,7 @@ export class CacheRecords {
       readonly checksum: Sha256;
       readonly resourceName: string;
       readonly resourceVersion: string;
-      readonly answered: { readonly resolved: Sha256 | undefined } | undefined;
+      readonly answered: UrlAnswer | undefined;
     },
   ): void {
     const { label, checksum, resourceName, resourceVersion, answered } = learned;
@@ -157,9 +171,17 @@ export class CacheRecords {
     const others = (known?.versions ?? []).filter(([name]) => name !== resourceName);
     const versions = [...others, [resourceName, resourceVersion] as const].slice(-maxVersionCount);
     const before = known?.checksum === checksum ? known : undefined;
-    const resolved = answered === undefined ? before?.resolved : answered.resolved;
+    const { resolved, validators } = answered ?? before ?? noAnswer;
     const fetchedAtMs = answered === undefined ? (before?.fetchedAtMs ?? 0) : this.#epochMs();
-    this.#index.set(urlKey(url), { kind: 'url', label, checksum, versions, resolved, fetchedAtMs });
+    this.#index.set(urlKey(url), {
+      kind: 'url',
+      label,
+      checksum,
+      versions,
+      resolved,
+      validators,
+      fetchedAtMs,
+    });
   }
 
   forgetUrl(url: string): void {
@@ -227,6 +249,7 @@ function isCacheRecord(value: unknown): value is CacheRecord {
         typeof record.get('label') === 'string' &&
         typeof record.get('fetchedAtMs') === 'number' &&
         isOptional(record.get('resolved'), isDigest) &&
+        isOptional(record.get('validators'), isPlaceValidators) &&
         isListOf(record.get('versions'), (pair) => isListOf(pair, isText) && pair.length === 2)
       );
     case 'module': {
@@ -248,6 +271,12 @@ function isCacheRecord(value: unknown): value is CacheRecord {
     default:
       return false;
   }
+}
+
+function isPlaceValidators(value: unknown): boolean {
+  const fields = fieldsOf(value);
+  const texts = [fields?.get('etag'), fields?.get('lastModified')];
+  return isDigest(fields?.get('place')) && texts.every((text) => isOptional(text, isText));
 }
 
 function fieldsOf(value: unknown): ReadonlyMap<string, unknown> | undefined {

@@ -1,12 +1,21 @@
 import type { BlobStore } from '../../cache/types.ts';
 import type { Logger } from '../log.ts';
 import { basicAuthorization } from './basic-authorization.ts';
+import type { ByteStream } from './byte-stream.ts';
 import { HostRest } from './host-rest.ts';
 import type { HttpClient, HttpResponse } from './http-client.ts';
+import {
+  conditionHeaders,
+  type HttpValidators,
+  isSameFile,
+  rangeValidator,
+  readValidators,
+} from './http-validators.ts';
 import type { InsecureHosts } from './insecure-hosts.ts';
 import { type ReceivedModule, type RejectedBytes, receiveModule, servedTooLarge } from './module-receiver.ts';
 import { displayUrl } from './module-url.ts';
 import { isTransient } from './network-failure.ts';
+import { rangeHeader, readResumed } from './resumed-body.ts';
 import {
   type Attempt,
   type BackOff,
@@ -34,6 +43,22 @@ export interface HttpSourceOptions {
   readonly rest?: HostRest;
   /** First wait; the following ones grow. Default 500. */
   readonly firstWaitMs?: number;
+}
+
+/** What a URL gave. */
+export interface HttpDownload {
+  readonly received: ReceivedModule | RejectedBytes | { readonly kind: 'unchanged' };
+  /** By which the server will know whether it has changed; undefined when it gives nothing for that. */
+  readonly validators: HttpValidators | undefined;
+}
+
+/** One file that is being downloaded. */
+interface Target {
+  readonly url: string;
+  readonly isPinned: boolean;
+  readonly limits: FetchLimits;
+  /** Requests that were made. */
+  sentCount: number;
 }
 
 /** Growth of the wait, its random share, and its cap (istio/istio `pkg/backoff`). */
@@ -71,22 +96,31 @@ export class HttpSource {
   }
 
   /**
-   * The module, received but not kept yet, or what was served instead. `isPinned`: the caller will verify a digest,
-   * so a redirect to plain http does no harm. Throws FetchError with the result `download_failure`.
+   * The module, received but not kept yet, or what was served instead, or word that it is the one that is `known`.
+   * A body that breaks off is taken up where it broke, when the server says how to tell that the rest belongs to it.
+   * `isPinned`: the caller will verify a digest, so a redirect to plain http does no harm. Throws FetchError with the
+   * result `download_failure`.
    */
   async download(
     url: string,
-    options: { readonly isPinned: boolean; readonly limits: FetchLimits },
-  ): Promise<ReceivedModule | RejectedBytes> {
+    options: {
+      readonly isPinned: boolean;
+      readonly known?: HttpValidators | undefined;
+      readonly limits: FetchLimits;
+    },
+  ): Promise<HttpDownload> {
     const { limits } = options;
+    const target: Target = { url, isPinned: options.isPinned, limits, sentCount: 0 };
     const outcome = await retry(
       this.#backOff,
-      async () => this.#attempt(url, options.isPinned, limits),
+      async (attemptCount) => this.#attempt(target, options.known, attemptCount),
       limits,
       this.#options.clock,
     );
     if (outcome.kind === 'done') return outcome.value;
-    const { error, attemptCount, stoppedBy } = outcome;
+    const { error, stoppedBy } = outcome;
+    // What was not even sent counts too.
+    const attemptCount = Math.max(target.sentCount, outcome.attemptCount);
     const attempts = `wasm module download failed after ${attemptCount} attempts, last error: ${error.message}`;
     throw new FetchError(
       error.code,
@@ -100,51 +134,123 @@ export class HttpSource {
   }
 
   async #attempt(
-    url: string,
-    isPinned: boolean,
-    limits: FetchLimits,
-  ): Promise<Attempt<ReceivedModule | RejectedBytes>> {
-    const { client, store, attemptTimeoutMs } = this.#options;
+    target: Target,
+    known: HttpValidators | undefined,
+    attemptCount: number,
+  ): Promise<Attempt<HttpDownload>> {
+    const { store } = this.#options;
     const maxModuleBytes = this.#options.maxModuleBytes();
-    const { host, pathname } = new URL(url);
-    const signal = AbortSignal.any([limits.signal, AbortSignal.timeout(attemptTimeoutMs)]);
+    let isExhausted = false;
     try {
-      await this.#awaitRest(host, pathname, limits);
-      const response = await client.send(
-        {
-          url,
-          method: 'GET',
-          headers: { accept: '*/*' },
-          authorization: basicAuthorization(new URL(url)),
-          redirects: {
-            isInternalLiteralRefused: false,
-            isPlainHttpAllowed: (hostText) =>
-              isPinned || this.#options.insecureHosts.isPlainHttpAllowed(hostText),
-          },
-        },
-        { signal },
-      );
-      if (response.status !== 200) return await this.#unwanted(url, response);
-      this.#rest.served(host, pathname);
+      const response = await this.#ask(target, conditionHeaders(known), [200, ...(known ? [304] : [])]);
+      const validators = readValidators(response);
+      if (response.status === 304) {
+        await response.discard();
+        return { kind: 'done', value: { received: { kind: 'unchanged' }, validators: validators ?? known } };
+      }
       if (Number(response.header('content-length')) > maxModuleBytes) {
         await response.discard();
         return { kind: 'failed', error: servedTooLarge(maxModuleBytes), isRetryable: false };
       }
-      const value = await receiveModule(response.body, {
+      const onExhausted = (): void => {
+        isExhausted = true;
+      };
+      const received = await receiveModule(this.#body(target, response, attemptCount, onExhausted), {
         store,
         tarRule: 'module-bytes',
         maxSizeBytes: maxModuleBytes,
-        signal: limits.signal,
+        signal: target.limits.signal,
       });
-      return { kind: 'done', value };
+      return { kind: 'done', value: { received, validators } };
     } catch (error) {
       if (!(error instanceof FetchError)) throw error;
       this.#options.log.debug('wasm module download attempt failed', {
-        url: displayUrl(url),
+        url: displayUrl(target.url),
         error: error.message,
       });
-      return { kind: 'failed', error, isRetryable: isTransient(error) };
+      return { kind: 'failed', error, isRetryable: isRetryable(error) && !isExhausted };
     }
+  }
+
+  /** The bytes of an answer, and where they break off the rest. `onExhausted`: no more tries are to be made. */
+  #body(target: Target, first: HttpResponse, attemptCount: number, onExhausted: () => void): ByteStream {
+    const validator = rangeValidator(first);
+    if (validator === undefined) return first.body;
+    const { limits } = target;
+    return readResumed({
+      failedCount: attemptCount - 1,
+      ask: async (startBytes, failedCount) => {
+        if (startBytes === 0) return first;
+        const headers = { ...rangeHeader(startBytes), 'if-range': validator };
+        const outcome = await retry(
+          { ...this.#backOff, maxAttemptCount: Math.max(1, this.#backOff.maxAttemptCount - failedCount) },
+          async () => this.#attemptRest(target, headers),
+          limits,
+          this.#options.clock,
+        );
+        if (outcome.kind === 'failed') {
+          onExhausted();
+          throw outcome.error;
+        }
+        const next = outcome.value;
+        if (next.status !== 416 && isSameFile(first, next)) return next;
+        await next.discard();
+        throw new FetchError('network', `${displayUrl(target.url)}: the file has changed while it was read`);
+      },
+      mayGoOn: async (error, failedCount) => {
+        if (!(error instanceof FetchError) || !isRetryable(error) || limits.signal.aborted) return false;
+        const { maxAttemptCount, waitMs } = this.#backOff;
+        const { clock } = this.#options;
+        const mayGoOn =
+          failedCount < maxAttemptCount &&
+          (await pause(waitMs(failedCount, clock.random()), error, limits, clock));
+        if (!mayGoOn) onExhausted();
+        return mayGoOn;
+      },
+    });
+  }
+
+  /** Status 416: the file is shorter now. */
+  async #attemptRest(
+    target: Target,
+    headers: Readonly<Record<string, string>>,
+  ): Promise<Attempt<HttpResponse>> {
+    try {
+      return { kind: 'done', value: await this.#ask(target, headers, [200, 206, 416]) };
+    } catch (error) {
+      if (!(error instanceof FetchError)) throw error;
+      return { kind: 'failed', error, isRetryable: isRetryable(error) };
+    }
+  }
+
+  /** One request. Throws FetchError, a StatusFailure for a status that is not wanted. */
+  async #ask(
+    target: Target,
+    headers: Readonly<Record<string, string>>,
+    wanted: readonly number[],
+  ): Promise<HttpResponse> {
+    const { client, attemptTimeoutMs, insecureHosts } = this.#options;
+    const { url, isPinned, limits } = target;
+    const { host, pathname } = new URL(url);
+    const signal = AbortSignal.any([limits.signal, AbortSignal.timeout(attemptTimeoutMs)]);
+    await this.#awaitRest(host, pathname, limits);
+    target.sentCount += 1;
+    const response = await client.send(
+      {
+        url,
+        method: 'GET',
+        headers: { accept: '*/*', ...headers },
+        authorization: basicAuthorization(new URL(url)),
+        redirects: {
+          isInternalLiteralRefused: false,
+          isPlainHttpAllowed: (hostText) => isPinned || insecureHosts.isPlainHttpAllowed(hostText),
+        },
+      },
+      { signal },
+    );
+    if (!wanted.includes(response.status)) throw await this.#unwanted(url, response);
+    this.#rest.served(host, pathname);
+    return response;
   }
 
   /** Waits while the host wants to be left alone. Throws FetchError `http_status` when that is for too long. */
@@ -157,19 +263,21 @@ export class HttpSource {
     if (!(await pause(restMs, limited, limits, this.#options.clock))) throw limited;
   }
 
-  async #unwanted(url: string, response: HttpResponse): Promise<Attempt<never>> {
+  async #unwanted(url: string, response: HttpResponse): Promise<StatusFailure> {
     const { status } = response;
     const retryAfterMs = parseRetryAfter(response.header('retry-after'), Date.now());
     await response.discard();
     this.#options.log.debug('wasm module download answered', { url: displayUrl(url), status });
     const message = `wasm module download request failed: status code ${status}`;
-    const isRetryable = isHttpStatusRetried(status);
     if (status === tooManyRequests) {
       const { host, pathname } = new URL(url);
       const waitMs = this.#backOff.waitMs(1, this.#options.clock.random());
       this.#rest.limited(host, pathname, retryAfterMs ?? waitMs);
     }
-    const error = new StatusFailure(status, message, isRetryable ? retryAfterMs : undefined);
-    return { kind: 'failed', error, isRetryable };
+    return new StatusFailure(status, message, isHttpStatusRetried(status) ? retryAfterMs : undefined);
   }
+}
+
+function isRetryable(error: FetchError): boolean {
+  return isTransient(error) || (error instanceof StatusFailure && isHttpStatusRetried(error.status));
 }

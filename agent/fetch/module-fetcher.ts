@@ -1,4 +1,4 @@
-import type { Sha256 } from '../../cache/types.ts';
+import type { UrlAnswer } from './cache-records.ts';
 import type { FetchErrand } from './fetch-errand.ts';
 import type { FileFetcher } from './file-fetcher.ts';
 import type { HttpSource } from './http-source.ts';
@@ -7,6 +7,7 @@ import { unsignable } from './image-signatures.ts';
 import type { BlobReceiver } from './module-receiver.ts';
 import type { ImageSession } from './oci/image-session.ts';
 import { LayoutSession, readLayoutBlob } from './oci/layout.ts';
+import { sha256Of } from './oci/reference.ts';
 import type { RegistryClient } from './oci/registry.ts';
 import type { OciSource } from './oci/source.ts';
 import type { FetchClock, FetchLimits } from './retry.ts';
@@ -19,8 +20,8 @@ import type { ModuleOrigin } from './wanted-module.ts';
 export interface SourcedModule extends StoredModule {
   readonly source: FetchedModule['source'];
   readonly trace: FetchTrace | undefined;
-  /** What the URL names now; undefined when nobody was asked. */
-  readonly answered: { readonly resolved: Sha256 | undefined } | undefined;
+  /** What is known of the URL now; undefined when nobody was asked. */
+  readonly answered: UrlAnswer | undefined;
 }
 
 export interface ModuleFetcherOptions {
@@ -34,9 +35,8 @@ export interface ModuleFetcherOptions {
 }
 
 /** What one rung gave. */
-interface RungResult extends StoredModule {
+interface RungResult extends StoredModule, UrlAnswer {
   readonly source: FetchedModule['source'];
-  readonly resolved: Sha256 | undefined;
   readonly steps: readonly TraceStep[];
 }
 
@@ -60,8 +60,8 @@ export class ModuleFetcher {
       flight.limits,
       this.#options.clock,
     );
-    const { record, blob, source, resolved, steps } = value;
-    return { record, blob, source, trace: { tried, steps }, answered: { resolved } };
+    const { record, blob, source, resolved, validators, steps } = value;
+    return { record, blob, source, trace: { tried, steps }, answered: { resolved, validators } };
   }
 
   /** Stops all downloads and resolves when they have ended. */
@@ -96,10 +96,12 @@ export class ModuleFetcher {
         // A mirror of an image that must be signed.
         if (errand.wanted.signers !== undefined) throw unsignable(name);
         const isPinned = errand.wanted.pin !== undefined;
-        const fetched = await this.#options.files.fetch(errand, name, async () =>
-          this.#options.http.download(origin.url, { isPinned, limits }),
-        );
-        return { ...fetched, source: fetched.isDownloaded ? 'http' : 'cache', resolved: undefined };
+        const fetched = await this.#options.files.fetch(errand, {
+          name,
+          key: sha256Of(origin.url),
+          receive: async (known) => this.#options.http.download(origin.url, { isPinned, known, limits }),
+        });
+        return { ...fetched, source: fetched.isDownloaded ? 'http' : 'cache' };
       }
       case 'oci': {
         const { reference, credential } = origin;
@@ -151,10 +153,15 @@ export class ModuleFetcher {
         if (pin === undefined) {
           throw new FetchError('not_found', 'an http(s) URL without a sha256 is not looked for in layouts');
         }
-        const fetched = await this.#options.files.fetch(errand, rung.name, async () =>
-          this.#options.receiveBlob(readLayoutBlob(path, pin, { limits }), limits),
-        );
-        return { ...fetched, source: fetched.isDownloaded ? 'layout' : 'cache', resolved: undefined };
+        const fetched = await this.#options.files.fetch(errand, {
+          name: rung.name,
+          key: undefined,
+          receive: async () => ({
+            received: await this.#options.receiveBlob(readLayoutBlob(path, pin, { limits }), limits),
+            validators: undefined,
+          }),
+        });
+        return { ...fetched, source: fetched.isDownloaded ? 'layout' : 'cache' };
       }
       default:
         return origin satisfies never;

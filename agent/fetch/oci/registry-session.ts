@@ -1,6 +1,7 @@
 import type { Sha256 } from '../../../cache/types.ts';
 import { readBounded } from '../bounded-body.ts';
-import type { HttpResponse } from '../http-client.ts';
+import type { ByteStream } from '../byte-stream.ts';
+import { rangeHeader, readResumed } from '../resumed-body.ts';
 import type { FetchLimits } from '../retry.ts';
 import { FetchError } from '../types.ts';
 import type { ImageSession, ManifestAnswer, ManifestTarget } from './image-session.ts';
@@ -10,8 +11,6 @@ import type { Question, RegistryExchange } from './registry-exchange.ts';
 
 /** Pages of one list that are read; who needs fewer stops before. */
 const maxReferrerPageCount = 64;
-/** After this much of a blob a broken connection is not counted with those before. */
-const progressBytes = 64 * 1024;
 
 /** One way in to one repository with one credential. Holds no connection; each call has its own limits. */
 export class RegistrySession implements ImageSession {
@@ -72,30 +71,18 @@ export class RegistrySession implements ImageSession {
    * The bytes of a blob; not verified, the reader does that. When the connection breaks, the rest is asked for.
    * Throws FetchError.
    */
-  async *blob(digest: Sha256, options: { readonly limits: FetchLimits }): AsyncGenerator<Uint8Array> {
+  blob(digest: Sha256, options: { readonly limits: FetchLimits }): ByteStream {
     const { limits } = options;
-    let receivedBytes = 0;
-    for (let failedCount = 0; ; ) {
-      const startBytes = receivedBytes;
-      const headers: Record<string, string> = startBytes > 0 ? { range: `bytes=${startBytes}-` } : {};
-      const wanted = startBytes > 0 ? [200, 206] : [200];
-      const question = { path: `blobs/sha256:${digest}`, headers, wanted };
-      const response = await this.#exchange.ask(question, limits, async (answer) => answer);
-      // A server that knows no ranges starts over: what is known already is dropped.
-      let position = rangeStart(response, startBytes);
-      try {
-        for await (const chunk of response.body) {
-          const known = Math.min(chunk.byteLength, Math.max(0, receivedBytes - position));
-          position += chunk.byteLength;
-          receivedBytes = Math.max(receivedBytes, position);
-          if (known < chunk.byteLength) yield chunk.subarray(known);
-        }
-        return;
-      } catch (error) {
-        failedCount = receivedBytes - startBytes >= progressBytes ? 1 : failedCount + 1;
-        if (!(await this.#exchange.mayGoOn(error, failedCount, limits))) throw error;
-      }
-    }
+    const path = `blobs/sha256:${digest}`;
+    return readResumed({
+      ask: async (startBytes) => {
+        // The bytes of a digest cannot change: a rest always belongs to what came before.
+        const wanted = startBytes > 0 ? [200, 206] : [200];
+        const question = { path, headers: rangeHeader(startBytes), wanted };
+        return this.#exchange.ask(question, limits, async (answer) => answer);
+      },
+      mayGoOn: async (error, failedCount) => this.#exchange.mayGoOn(error, failedCount, limits),
+    });
   }
 
   /**
@@ -123,15 +110,4 @@ export class RegistrySession implements ImageSession {
       path = `referrers/sha256:${digest}?${query}`;
     }
   }
-}
-
-/** Offset of the first byte of a blob answer. Throws FetchError `network` when it is not the one asked for. */
-function rangeStart(response: HttpResponse, askedBytes: number): number {
-  if (response.status !== 206) return 0;
-  const [, start] = /^bytes (\d+)-/.exec(response.header('content-range') ?? '') ?? [];
-  if (start !== undefined && Number(start) === askedBytes) return askedBytes;
-  throw new FetchError(
-    'network',
-    `asked for the rest of a blob from byte ${askedBytes}, the registry sends another part`,
-  );
 }
