@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { type Blob, type BlobIngest, type BlobStore, CacheError, type Sha256 } from '../../cache/types.ts';
 import { type ByteStream, PeekableStream } from './byte-stream.ts';
 import { noteDroppedChunk } from './chunk-garbage.ts';
+import { contentFormat, formatHeadBytes } from './content-format.ts';
 import { FetchError } from './types.ts';
 import { type TarRule, type Unpacked, unpackModule } from './unpack.ts';
 
@@ -67,8 +68,10 @@ export async function receiveModule(
       signal: options.signal,
     });
     ingest = opened;
+    // A module that is served as it is has the digest of what was served.
+    const isPlain = contentFormat(await source.head(formatHeadBytes)).kind === 'wasm';
     const write = async (chunk: Uint8Array): Promise<void> => {
-      moduleHash.update(chunk);
+      if (!isPlain) moduleHash.update(chunk);
       await opened.write(chunk);
     };
     const { tarRule, maxSizeBytes } = options;
@@ -82,7 +85,7 @@ export async function receiveModule(
       await opened.abort();
       return { kind: 'rejected', error: unpacked.error, servedDigest };
     }
-    const digest = moduleHash.digest('hex');
+    const digest = isPlain ? servedDigest : moduleHash.digest('hex');
     return {
       kind: 'module',
       digest,

@@ -9,7 +9,7 @@ import { wasmHeader, wasmModule } from './module-bytes.ts';
 import { answer, startWebServer } from './web-server.ts';
 
 const largeBytes = 100 * 1024 * 1024;
-const maxGrowthBytes = 30 * 1024 * 1024;
+const maxGrowthBytes = 20 * 1024 * 1024;
 
 async function writeLarge(response: ServerResponse, isPacked: boolean): Promise<void> {
   const target = isPacked ? createGzip({ level: 1 }) : response;
