@@ -1,130 +1,31 @@
 import assert from 'node:assert/strict';
-import { execFile, execFileSync, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { describe, it } from 'node:test';
-import { promisify } from 'node:util';
 import { signatureTag } from '../../../agent/fetch/signature/simple-signing.ts';
+import { createCertificateAuthority } from '../../support/certificate.ts';
 import { FetchFixture } from './fetch-fixture.ts';
-import {
-  basic,
-  ociIndex,
-  ociManifest,
-  ociTarGzip,
-  pullSecret,
-  wasmConfig,
-  wasmContent,
-} from './image-registry.ts';
+import { basic, ociManifest, ociTarGzip, pullSecret, wasmConfig, wasmContent } from './image-registry.ts';
 import { ImageSigner, simpleSigningType } from './image-signer.ts';
 import { pluginLayer, sha256, wasmModule } from './module-bytes.ts';
+import {
+  copyToRegistry,
+  type Layers,
+  missingProgram,
+  startRegistry,
+  startTokenServer,
+  user,
+  writeLayout,
+} from './real-registry-fixture.ts';
 import type { ClassicLayer } from './signature/cosign-signer.ts';
 
-/** Debian packages of the same names; no dependency of this repository. */
-const programs = { registry: 'docker-registry', copier: 'skopeo' };
+const missing = missingProgram();
 
-/** Why the test cannot run here; undefined when both programs are installed. */
-function missingProgram(): string | undefined {
-  for (const program of Object.values(programs)) {
-    try {
-      execFileSync(program, ['--version'], { stdio: 'ignore' });
-    } catch {
-      return `${program} is not installed (Debian package of the same name)`;
-    }
-  }
-  return undefined;
-}
-
-/** A user of the registry made for one test run: name, password, and the bcrypt hash of the password. */
-const user = {
-  name: 'ann',
-  password: 'pw:1',
-  hash: '$2b$04$YLUXVISXtMV4I1pIfeh.TefIc0ujZ7z3g92yGu/G4ADLOiE2zqryu',
-};
-
-interface RunningRegistry extends AsyncDisposable {
-  readonly host: string;
-  readonly folder: string;
-  /** Ends the process; what it holds stays on disk. */
-  stop(): Promise<void>;
-}
-
-type RegistryRole =
-  | { readonly kind: 'private' }
-  | { readonly kind: 'public' }
-  /** A pull-through cache of another one. */
-  | { readonly kind: 'cache'; readonly remoteHost: string };
-
-/** Debian's registry on a free port. */
-async function startRegistry(role: RegistryRole): Promise<RunningRegistry> {
-  const folder = await mkdtemp(join(tmpdir(), 'ferry-real-registry-'));
-  await writeFile(join(folder, 'htpasswd'), `${user.name}:${user.hash}\n`);
-  const config = {
-    version: 0.1,
-    storage: { filesystem: { rootdirectory: join(folder, 'data') } },
-    http: { addr: '127.0.0.1:0', secret: 'fixture' },
-    ...(role.kind === 'private'
-      ? { auth: { htpasswd: { realm: 'fixture', path: join(folder, 'htpasswd') } } }
-      : {}),
-    ...(role.kind === 'cache' ? { proxy: { remoteurl: `http://${role.remoteHost}` } } : {}),
-  };
-  await writeFile(join(folder, 'config.yml'), JSON.stringify(config));
-  const child = spawn(programs.registry, ['serve', join(folder, 'config.yml')], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
-  const ended = once(child, 'exit');
-  const lines: string[] = [];
-  for await (const line of createInterface({ input: child.stderr })) {
-    lines.push(line);
-    const [, host] = /listening on (127\.0\.0\.1:\d+)/.exec(line) ?? [];
-    if (host === undefined) continue;
-    child.stderr.resume();
-    const stop = async (): Promise<void> => {
-      child.kill('SIGKILL');
-      await ended;
-    };
-    const close = async (): Promise<void> => {
-      await stop();
-      await rm(folder, { recursive: true, force: true });
-    };
-    return { host, folder, stop, [Symbol.asyncDispose]: close };
-  }
-  await rm(folder, { recursive: true, force: true });
-  throw new Error(`docker-registry did not start: ${lines.join('\n')}`);
-}
-
-type Layers = readonly { readonly mediaType: string; readonly bytes: Buffer }[];
-
-/** An OCI layout folder with one image, or an index over it. Returns the digest of that. */
-async function writeLayout(folder: string, layers: Layers, isIndexed: boolean): Promise<string> {
-  const blobs = join(folder, 'blobs', 'sha256');
-  await mkdir(blobs, { recursive: true });
-  const put = async (mediaType: string, bytes: Buffer) => {
-    await writeFile(join(blobs, sha256(bytes)), bytes);
-    return { mediaType, digest: `sha256:${sha256(bytes)}`, size: bytes.byteLength };
-  };
-  const json = (value: object): Buffer => Buffer.from(JSON.stringify(value));
-  const config = json({
-    architecture: 'wasm',
-    os: 'wasip1',
-    rootfs: { type: 'layers', diff_ids: layers.map(({ bytes }) => `sha256:${sha256(bytes)}`) },
-  });
-  const manifest = {
-    schemaVersion: 2,
-    mediaType: ociManifest,
-    config: await put('application/vnd.oci.image.config.v1+json', config),
-    layers: await Promise.all(layers.map(async ({ mediaType, bytes }) => put(mediaType, bytes))),
-  };
-  let top = await put(ociManifest, json(manifest));
-  if (isIndexed) {
-    const child = { ...top, platform: { os: 'wasip1', architecture: 'wasm' } };
-    top = await put(ociIndex, json({ schemaVersion: 2, mediaType: ociIndex, manifests: [child] }));
-  }
-  await writeFile(join(folder, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
-  await writeFile(join(folder, 'index.json'), json({ schemaVersion: 2, manifests: [top] }));
-  return top.digest.slice('sha256:'.length);
+/** An OCI layout folder with one image of the compat variant. */
+async function layoutOf(folder: string, module: Buffer): Promise<string> {
+  const layout = join(folder, 'layout');
+  await writeLayout(layout, [{ mediaType: ociTarGzip, bytes: await pluginLayer(module) }], false);
+  return layout;
 }
 
 /** Puts a signature under the tag of a digest by the registry's own API, as cosign does. */
@@ -153,24 +54,6 @@ async function putSignature(host: string, digest: string, layer: ClassicLayer): 
   };
   const bytes = Buffer.from(JSON.stringify(manifest));
   await send(`${base}/manifests/${signatureTag(digest)}`, 'PUT', ociManifest, bytes);
-}
-
-const missing = missingProgram();
-
-async function copyToRegistry(
-  layout: string,
-  reference: string,
-  options: readonly string[] = [],
-): Promise<void> {
-  const credentials = ['--dest-tls-verify=false', '--dest-creds', `${user.name}:${user.password}`];
-  const places = [`oci:${layout}`, `docker://${reference}`];
-  await promisify(execFile)(programs.copier, [
-    '--insecure-policy',
-    'copy',
-    ...options,
-    ...credentials,
-    ...places,
-  ]);
 }
 
 describe('modules from a real registry', () => {
@@ -285,5 +168,71 @@ describe('modules from a real registry', () => {
       [await pullAgain('one', '1'), await pullAgain('one', '2'), await pullAgain('two', '3')],
       ['oci', 'cache', 'oci'],
     );
+  });
+
+  it('come without credentials where none are asked for', { skip: missing ?? false }, async () => {
+    const module = wasmModule('public');
+    await using registry = await startRegistry({ kind: 'public' });
+    await copyToRegistry(await layoutOf(registry.folder, module), `${registry.host}/team/plugin:v1`);
+    await using fixture = await FetchFixture.open();
+    const fetched = await fixture.fetch(`oci://${registry.host}/team/plugin:v1`);
+    assert.deepEqual(await readFile(fetched.path), module);
+    await assert.rejects(fixture.fetch(`oci://${registry.host}/team/plugin:v2`), { code: 'not_found' });
+  });
+
+  it('come over TLS of a private authority, and only with it', { skip: missing ?? false }, async () => {
+    const module = wasmModule('tls');
+    const authority = createCertificateAuthority();
+    const tls = authority.issue({ hosts: ['127.0.0.1'] });
+    await using registry = await startRegistry({ kind: 'private', tls });
+    const caFolder = join(registry.folder, 'ca');
+    await mkdir(caFolder);
+    const caFile = join(caFolder, 'ca.crt');
+    await writeFile(caFile, authority.certificate);
+    const reference = `${registry.host}/team/plugin:v1`;
+    await copyToRegistry(await layoutOf(registry.folder, module), reference, [], { caFolder });
+    const request = { pullSecret: pullSecret(registry.host, user.name, user.password) };
+    await using trusting = await FetchFixture.open({ settings: { host: () => ({ caFile }) } });
+    const fetched = await trusting.fetch(`oci://${reference}`, request);
+    assert.deepEqual(await readFile(fetched.path), module);
+    await using other = await FetchFixture.open();
+    await assert.rejects(other.fetch(`oci://${reference}`, request), { code: 'tls' });
+    await using listed = await FetchFixture.open({ config: { insecureRegistries: [registry.host] } });
+    assert.equal((await listed.fetch(`oci://${reference}`, request)).source, 'oci');
+  });
+
+  it('come with tokens of a token server: for a password, and for an identity token', {
+    skip: missing ?? false,
+  }, async () => {
+    const module = wasmModule('token');
+    await using tokens = await startTokenServer();
+    await using registry = await startRegistry({ kind: 'token', tokens });
+    const reference = `${registry.host}/team/plugin:v1`;
+    const { proxy } = tokens;
+    await copyToRegistry(await layoutOf(registry.folder, module), reference, [], { proxy });
+    const names = { 'auth.test': ['127.0.0.1'] };
+    const config = { insecureRegistries: [tokens.host] };
+    const secrets = [
+      pullSecret(registry.host, user.name, user.password),
+      JSON.stringify({ auths: { [registry.host]: { identitytoken: tokens.identityToken } } }),
+    ];
+    for (const secret of secrets) {
+      await using fixture = await FetchFixture.open({ names, config });
+      const fetched = await fixture.fetch(`oci://${reference}`, { pullSecret: secret });
+      assert.deepEqual(await readFile(fetched.path), module);
+    }
+    const last = tokens.requests.at(-1);
+    assert.equal(last?.method, 'POST');
+    assert.equal(new URLSearchParams(last.body).get('scope'), 'repository:team/plugin:pull');
+    await using stranger = await FetchFixture.open({ names, config });
+    for (const secret of [undefined, pullSecret(registry.host, user.name, 'wrong')]) {
+      const fetching = stranger.fetch(`oci://${reference}`, { pullSecret: secret });
+      await assert.rejects(fetching, { code: 'unauthorized' });
+    }
+    await using closed = await FetchFixture.open({ names });
+    await assert.rejects(closed.fetch(`oci://${reference}`), {
+      code: 'blocked_address',
+      message: /realm uses plain http/,
+    });
   });
 });
