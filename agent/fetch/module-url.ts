@@ -50,9 +50,9 @@ export function parseModuleUrl(text: string): ModuleUrl {
       if (rest === undefined)
         throw badUrl('"//" is missing after the scheme; use oci://registry/repository:tag');
       const slash = rest.indexOf('/');
-      const authority = slash === -1 ? rest : rest.slice(0, slash);
       // Without a path, the last `@` may belong to a digest.
-      const userEnd = authority.replace(/@sha\d+:[^@]*$/, '').lastIndexOf('@');
+      const authority = slash === -1 ? rest.replace(/@sha\d+:[^@]*$/, '') : rest.slice(0, slash);
+      const userEnd = authority.lastIndexOf('@');
       return { kind: 'oci', reference: parseOciReference(rest.slice(userEnd + 1)), display };
     }
     default:

@@ -55,7 +55,10 @@ export function parseOciReference(text: string): OciReference {
   const first = slash === -1 ? '' : name.slice(0, slash);
   const isRegistryNamed = /[.:]/.test(first);
   const registry = isRegistryNamed ? hubAlias(first) : dockerHub;
-  if (!registryPattern.test(registry)) throw refuse(`${JSON.stringify(registry)} is not a registry host`);
+  // The pattern takes more than there are addresses and ports: 1.2.3.256, [::::], :99999.
+  if (!registryPattern.test(registry) || !URL.canParse(`https://${registry}`)) {
+    throw refuse(`${JSON.stringify(registry)} is not a registry host`);
+  }
   const path = isRegistryNamed ? name.slice(slash + 1) : name;
   if (path.length > maxRepositoryLength || !repositoryPattern.test(path)) {
     throw refuse(

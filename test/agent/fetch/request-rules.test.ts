@@ -47,6 +47,10 @@ describe('a module URL', () => {
       tag: 'latest',
       digest,
     });
+    // A host may look like the start of a digest.
+    const odd = parseModuleUrl('oci://user:p@sha256:5000/a');
+    assert.ok(odd.kind === 'oci');
+    assert.deepEqual([odd.reference.registry, odd.reference.repository], ['sha256:5000', 'a']);
     assert.equal(parseModuleUrl('HTTPS://host/x').kind, 'http');
   });
 

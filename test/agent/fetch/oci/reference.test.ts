@@ -44,6 +44,9 @@ describe('an OCI reference', () => {
     ['reg.test:port/foo', /registry host/],
     ['re g.test/foo', /registry host/],
     ['reg.test/foo%2f', /repository/],
+    ['reg.test:99999/foo', /registry host/],
+    ['1.2.3.256/foo', /registry host/],
+    ['[::::]/foo', /registry host/],
   ];
   for (const [text, reason] of bad) {
     it(`${JSON.stringify(text.slice(0, 40))} is refused with a reason`, () => {
