@@ -88,19 +88,34 @@ export const metricCatalog = {
     unit: 'ms',
     meaning: 'Push sent to the last of those configs received.',
   },
+  'fetch-throughput': {
+    scenario: 'fetch',
+    unit: 'MB/s',
+    meaning: 'Bytes of a module over the time from push to rewritten config, fetched over HTTP, not cached.',
+  },
+  'fetch-to-curl': {
+    scenario: 'fetch',
+    unit: 'x',
+    meaning: 'That speed over the speed of curl | sha256sum for the same URL in the same round.',
+  },
+  'fetch-to-digest': {
+    scenario: 'fetch',
+    unit: 'x',
+    meaning: 'That speed over the speed of SHA-256 alone, over the same bytes in memory.',
+  },
 } as const satisfies Readonly<Record<string, MetricDefinition>>;
 
 /** A metric as the document describes it. */
 export interface MetricDefinition {
   readonly scenario: Scenario;
-  readonly unit: 'ms' | 'MiB' | 'MB/s' | 's/GB' | 'count';
+  readonly unit: 'ms' | 'MiB' | 'MB/s' | 's/GB' | 'count' | 'x';
   readonly meaning: string;
 }
 
 export type MetricName = keyof typeof metricCatalog;
 
 /** Parts of the bench that can be run alone, in the order in which they run. */
-export const scenarios = ['start', 'idle', 'relay', 'stall', 'ecds', 'shared-url'] as const;
+export const scenarios = ['start', 'idle', 'relay', 'stall', 'ecds', 'shared-url', 'fetch'] as const;
 export type Scenario = (typeof scenarios)[number];
 
 /** One metric of one subject at one size: all samples, one a round (some scenarios give several). */

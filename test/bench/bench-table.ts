@@ -19,6 +19,7 @@ const scenarioTitles: Readonly<Record<Scenario, string>> = {
   stall: 'Client stands still amid outstanding pushes, by size of a push',
   ecds: 'Extension configs, by size of the module',
   'shared-url': 'One push of many plugins with one URL, by size of the module',
+  fetch: 'Cold fetch of a module, by its size',
 };
 
 /** The medians of a run as text: one block a scenario, one line a metric and subject, one column a size. */

@@ -40,6 +40,7 @@ import {
 } from './bench-result.ts';
 import { renderTable } from './bench-table.ts';
 import { formatSize } from './byte-size.ts';
+import { measureFetch } from './fetch-scenario.ts';
 import { LoadSide } from './load-side.ts';
 import { MachineWatch } from './machine.ts';
 import {
@@ -229,6 +230,14 @@ function stepsOf(options: BenchOptions, effort: Effort): readonly Step[] {
       sizeBytes: sharedUrlModuleBytes,
       measure: async (load, subject) => (isConverter(subject) ? [await measureSharedUrl(load, subject)] : []),
     },
+    ...moduleSizes.slice(-1).map(
+      (sizeBytes): Step => ({
+        scenario: 'fetch',
+        sizeBytes,
+        measure: async (load, subject) =>
+          isConverter(subject) ? [await measureFetch(load, subject, sizeBytes)] : [],
+      }),
+    ),
   ];
   return all.filter(({ scenario }) => options.scenarios.includes(scenario));
 }

@@ -15,9 +15,12 @@ const firstModuleBytes = 100_000;
 const openingPushBytes = 1000;
 const nsInMs = 1_000_000;
 
-interface Conversion {
+/** One push and what came of it. */
+export interface Conversion {
   readonly durationMs: number;
   readonly downloadCount: number;
+  /** As the agent named them in the rewritten configs. */
+  readonly modulePaths: readonly string[];
 }
 
 /** Conversions of one plugin in a fresh process: the very first, then one of this size cold, then warm. */
@@ -28,8 +31,8 @@ export async function measureConversion(
   effort: Effort,
 ): Promise<Measurement> {
   return await withPlugins(load, subject, ['plugin'], async (agent, convert) => {
-    const first = await convert(await serve(load, firstModuleBytes), firstModuleBytes);
-    const module = await serve(load, sizeBytes);
+    const first = await convert(await serveModule(load, firstModuleBytes), firstModuleBytes);
+    const module = await serveModule(load, sizeBytes);
     resetPeakRss(agent.pid);
     const rssBefore = rssMib(agent.pid);
     const cold = await convert(module, sizeBytes);
@@ -55,16 +58,17 @@ export async function measureConversion(
 export async function measureSharedUrl(load: LoadSide, subject: AgentSubject): Promise<Measurement> {
   const names = Array.from({ length: sharedUrlPluginCount }, (_, index) => `plugin-${index}`);
   return await withPlugins(load, subject, names, async (_agent, convert) => {
-    const url = await serve(load, sharedUrlModuleBytes);
+    const url = await serveModule(load, sharedUrlModuleBytes);
     const { downloadCount, durationMs } = await convert(url, sharedUrlModuleBytes);
     return { 'shared-url-downloads': downloadCount, 'shared-url-conversion': durationMs };
   });
 }
 
 /** Pushes all plugins with this URL and a new configuration, and waits until the fake Envoy has them rewritten. */
-type Convert = (url: string, sizeBytes: number) => Promise<Conversion>;
+export type Convert = (url: string, sizeBytes: number) => Promise<Conversion>;
 
-async function withPlugins<Result>(
+/** Measures with a fresh agent whose stream is open and asks for these plugins. */
+export async function withPlugins<Result>(
   load: LoadSide,
   subject: AgentSubject,
   names: readonly string[],
@@ -88,12 +92,14 @@ async function withPlugins<Result>(
       return {
         durationMs: Number(receivedAtNs - pushedAtNs) / nsInMs,
         downloadCount: await load.origin.call('takeRequestCount', undefined),
+        modulePaths,
       };
     });
   });
 }
 
-async function serve(load: LoadSide, sizeBytes: number): Promise<string> {
+/** Makes a module that no agent has seen; gives its URL. */
+export async function serveModule(load: LoadSide, sizeBytes: number): Promise<string> {
   const { url } = await load.origin.call('serve', { sizeBytes });
   return url;
 }
