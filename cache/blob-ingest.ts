@@ -78,6 +78,10 @@ export class FileBlobIngest implements BlobIngest {
     return this.#sizeBytes;
   }
 
+  get digest(): Sha256 {
+    return this.#hash.copy().digest('hex');
+  }
+
   /** To be called once, before anything else. Throws CacheError; then nothing is left. */
   async open(): Promise<void> {
     this.#signal?.addEventListener('abort', this.#onAbort, { once: true });

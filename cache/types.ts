@@ -40,6 +40,8 @@ export interface BlobIngest extends AsyncDisposable {
   /** Throws CacheError `too_large`, `no_space`, `read_only`, `io`. */
   write(chunk: Uint8Array): Promise<void>;
   readonly sizeBytes: number;
+  /** Of what was written so far; to be asked before `commit`. Costs little: the store hashes as it writes. */
+  readonly digest: Sha256;
   /** Verifies, then names the file. Throws `digest_mismatch` when the bytes are not `expectedDigest`. */
   commit(expectedDigest?: Sha256): Promise<Blob>;
   /** Safe after commit and twice. */

@@ -60,7 +60,6 @@ export async function receiveModule(
 ): Promise<ReceivedModule | RejectedBytes> {
   const served = new ServedBytes(body, options);
   const source = new PeekableStream(served.stream());
-  const moduleHash = createHash('sha256');
   let ingest: BlobIngest | undefined;
   try {
     const opened = await options.store.beginIngest({
@@ -68,24 +67,22 @@ export async function receiveModule(
       signal: options.signal,
     });
     ingest = opened;
-    // A module that is served as it is has the digest of what was served.
+    // The store hashes what is written: a module that is served as it is need not be hashed twice.
     const isPlain = contentFormat(await source.head(formatHeadBytes)).kind === 'wasm';
-    const write = async (chunk: Uint8Array): Promise<void> => {
-      if (!isPlain) moduleHash.update(chunk);
-      await opened.write(chunk);
-    };
+    if (isPlain) served.stopHashing();
+    const write = async (chunk: Uint8Array): Promise<void> => opened.write(chunk);
     const { tarRule, maxSizeBytes } = options;
     const unpacked = await settle(unpackModule(source, { tarRule, maxSizeBytes, write }));
     if (unpacked.kind === 'failed') {
       if (!isAboutContent(unpacked.error)) throw unpacked.error;
       await source.drain();
     }
-    const servedDigest = served.verifiedDigest();
+    const servedDigest = served.verifiedDigest(isPlain ? opened.digest : undefined);
     if (unpacked.kind === 'failed') {
       await opened.abort();
       return { kind: 'rejected', error: unpacked.error, servedDigest };
     }
-    const digest = isPlain ? servedDigest : moduleHash.digest('hex');
+    const { digest } = opened;
     return {
       kind: 'module',
       digest,
@@ -107,6 +104,7 @@ class ServedBytes {
   readonly #body: ByteStream;
   readonly #options: ReceiveOptions;
   readonly #hash = createHash('sha256');
+  #isHashing = true;
   #sizeBytes = 0;
 
   constructor(body: ByteStream, options: ReceiveOptions) {
@@ -125,16 +123,21 @@ class ServedBytes {
         );
       }
       if (this.#sizeBytes > maxSizeBytes) throw servedTooLarge(maxSizeBytes);
-      this.#hash.update(chunk);
+      if (this.#isHashing) this.#hash.update(chunk);
       yield chunk;
       noteDroppedChunk(chunk.byteLength);
     }
   }
 
-  /** To be called once, after the end. */
-  verifiedDigest(): Sha256 {
+  /** Somebody else hashes the very same bytes. */
+  stopHashing(): void {
+    this.#isHashing = false;
+  }
+
+  /** To be called once, after the end, with the digest of all bytes where they were hashed elsewhere. */
+  verifiedDigest(hashed: Sha256 | undefined): Sha256 {
     const { expected } = this.#options;
-    const digest = this.#hash.digest('hex');
+    const digest = hashed ?? this.#hash.digest('hex');
     if (expected !== undefined && digest !== expected.digest) {
       throw new FetchError(
         'digest_mismatch',

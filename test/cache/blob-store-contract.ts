@@ -36,6 +36,7 @@ export function blobStoreContract(name: string, open: (opening: StoreOpening) =>
       await ingest.write(bytes.subarray(1, 200_000));
       await ingest.write(bytes.subarray(200_000));
       assert.equal(ingest.sizeBytes, bytes.length);
+      assert.equal(ingest.digest, sha256(bytes));
       assert.equal(store.blobCount, 0);
       assert.equal(await store.get(sha256(bytes)), undefined);
 
