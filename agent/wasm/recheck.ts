@@ -7,9 +7,6 @@ const spreadShare = 0.5;
 /** Longest timer of node. */
 const maxTimerMs = 2 ** 31 - 1;
 
-/** What the look after a running plugin's module came to, as it is counted. */
-export type RecheckResult = 'unchanged' | 'changed' | 'failed';
-
 /**
  * The wait before a tag is looked after again, in ms: never shorter than `afterMs`, for until then the source answers
  * from its cache. `random` is in [0, 1).
@@ -68,6 +65,6 @@ export class RecheckPlan {
 
   /** Ends all; what is under way ends by its signal. */
   close(): void {
-    for (const name of [...this.#planned.keys()]) this.end(name);
+    for (const name of this.#planned.keys()) this.end(name);
   }
 }

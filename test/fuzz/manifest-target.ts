@@ -13,7 +13,10 @@ import {
 import { type FuzzTarget, hasCode } from './fuzz-target.ts';
 
 const mediaTypes = [
-  ...[ociIndexType, ociManifestType, dockerListType, dockerManifestType],
+  ociIndexType,
+  ociManifestType,
+  dockerListType,
+  dockerManifestType,
   'application/vnd.oci.image.layer.v1.tar+gzip',
   'application/vnd.oci.image.layer.v1.tar',
   'application/vnd.docker.image.rootfs.diff.tar.gzip',

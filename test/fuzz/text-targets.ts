@@ -16,7 +16,7 @@ function textOf(pieces: readonly string[], maxLength: number): fc.Arbitrary<stri
 }
 
 const referencePieces = [
-  ...[
+  [
     'reg.test',
     'docker.io',
     'index.docker.io',
@@ -27,10 +27,10 @@ const referencePieces = [
     '1.2.3.256',
     '0x7f.1',
   ],
-  ...['/', '//', ':', '@', '.', '..', '-', '_', '__', '%2f', '%', '#', '?', '\\', '\n', ' ', 'Ä', 'xn--'],
-  ...[':80', ':65536', ':99999', ':0', 'library', 'team', 'plugin', 'v1', 'latest', 'UPPER'],
-  ...['sha256:', `sha256:${'a'.repeat(64)}`, `@sha256:${'0'.repeat(64)}`, 'sha512:', 'a'.repeat(130)],
-];
+  ['/', '//', ':', '@', '.', '..', '-', '_', '__', '%2f', '%', '#', '?', '\\', '\n', ' ', 'Ä', 'xn--'],
+  [':80', ':65536', ':99999', ':0', 'library', 'team', 'plugin', 'v1', 'latest', 'UPPER'],
+  ['sha256:', `sha256:${'a'.repeat(64)}`, `@sha256:${'0'.repeat(64)}`, 'sha512:', 'a'.repeat(130)],
+].flat();
 
 /** References are read or refused, and what is read is safe in a URL and reads the same again. */
 export const referenceTarget: FuzzTarget = {
@@ -58,10 +58,10 @@ export const referenceTarget: FuzzTarget = {
 };
 
 const challengePieces = [
-  ...['Bearer', 'Basic', 'basic', 'Negotiate', 'NTLM', 'realm', 'service', 'scope', 'error', 'charset'],
-  ...['=', ' = ', ',', ', ', ' ', '\t', '"', '\\', '\\"', '""', ';', ':', '/', '==', 'abc==', 'YWJj'],
-  ...['realm="https://auth.test/token"', 'scope="repository:p:pull"', 'Bearer realm="x"', ',,,'],
-];
+  ['Bearer', 'Basic', 'basic', 'Negotiate', 'NTLM', 'realm', 'service', 'scope', 'error', 'charset'],
+  ['=', ' = ', ',', ', ', ' ', '\t', '"', '\\', '\\"', '""', ';', ':', '/', '==', 'abc==', 'YWJj'],
+  ['realm="https://auth.test/token"', 'scope="repository:p:pull"', 'Bearer realm="x"', ',,,'],
+].flat();
 
 const schemeOrName = /^[!#$%&'*+.^_`|~0-9a-z-]+$/;
 

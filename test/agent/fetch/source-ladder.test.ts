@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
@@ -40,6 +40,13 @@ class Folder implements AsyncDisposable {
   }
 }
 
+/** All files under a folder with their times. */
+async function contentsOf(path: string): Promise<readonly string[]> {
+  const names = await readdir(path, { recursive: true });
+  const found = names.map(async (name) => `${name} ${(await stat(join(path, name))).mtimeMs}`);
+  return (await Promise.all(found)).sort();
+}
+
 /** Nobody listens there. */
 const absent = '127.0.0.1:9';
 
@@ -49,6 +56,7 @@ describe('a layout folder', () => {
     await using folder = await Folder.make();
     await writeLayout(folder.path, [{ image, name: `${absent}/team/plugin:v1` }], [layer]);
     const layouts = [{ path: folder.path, timeoutMs: 5_000 }];
+    const before = await contentsOf(folder.path);
     for (const reference of [`plugin:v1`, `plugin@sha256:${image.digest}`]) {
       await using fixture = await open({ layouts });
       const fetched = await fixture.fetch(`oci://${absent}/team/${reference}`);
@@ -63,6 +71,7 @@ describe('a layout folder', () => {
       ]);
       assert.equal((await fixture.fetch(`oci://${absent}/team/${reference}`)).source, 'cache');
     }
+    assert.deepEqual(await contentsOf(folder.path), before, 'nothing is written into the shared folder');
   });
 
   it('of one repository in a tree is known by tags alone; in the root a tag alone is nobody’s', async () => {
