@@ -1,5 +1,6 @@
 /** Composition root: builds every part from one frozen config, starts them in order and stops them in reverse. */
 import { mkdir } from 'node:fs/promises';
+import { IdentityMetrics } from '../metrics/identity-metrics.ts';
 import { ProcessMetrics } from '../metrics/process-metrics.ts';
 import { MetricRegistry } from '../metrics/registry.ts';
 import { StatusMetrics } from '../metrics/status-metrics.ts';
@@ -7,12 +8,13 @@ import { WasmMetrics } from '../metrics/wasm-metrics.ts';
 import { XdsMetrics } from '../metrics/xds-metrics.ts';
 import type { AgentConfig } from './config/agent-config.ts';
 import { HttpAdminClient } from './envoy/admin.ts';
-import { buildBootstrap } from './envoy/bootstrap.ts';
+import { type BootstrapFacts, buildBootstrap } from './envoy/bootstrap.ts';
 import { writeBootstrapFile, writeGrpcBootstrapFile } from './envoy/bootstrap-file.ts';
 import { Drain } from './envoy/drain.ts';
 import { buildGrpcBootstrap, GrpcBootstrapReadiness } from './envoy/grpc-bootstrap.ts';
 import { describeExit, type EnvoyExit, EnvoyProcess } from './envoy/process.ts';
 import { EnvoyReadiness } from './envoy/readiness.ts';
+import type { WorkloadIdentity } from './identity/identity.ts';
 import type { Logger, LogRoot } from './log.ts';
 import { logLevelRoute } from './status/log-level-route.ts';
 import { profileRoutes } from './status/profile-routes.ts';
@@ -24,6 +26,8 @@ import type { Termination } from './termination.ts';
 import type { WasmPart } from './wasm-part.ts';
 import { ecdsInterceptor } from './xds/ecds-interceptor.ts';
 import { AdsRelay } from './xds/relay.ts';
+import { checkCompliance } from './xds/tls-limits.ts';
+import { readRoots } from './xds/tls-material.ts';
 
 export interface AgentContext {
   readonly logRoot: LogRoot;
@@ -104,6 +108,8 @@ class Agent implements AsyncDisposable {
   readonly #envoyReadiness: EnvoyReadiness;
   readonly #relay: AdsRelay;
   readonly #status: StatusServer | undefined;
+  readonly #identityMetrics: IdentityMetrics;
+  #identity: WorkloadIdentity | undefined;
   readonly #wasmMetrics: WasmMetrics;
   #wasm: Promise<WasmPart> | undefined;
   #openWasm: WasmPart | undefined;
@@ -119,6 +125,7 @@ class Agent implements AsyncDisposable {
     const processMetrics = new ProcessMetrics(registry);
     this.#parts.defer(() => processMetrics.close());
     this.#wasmMetrics = new WasmMetrics(registry);
+    this.#identityMetrics = new IdentityMetrics(registry, () => this.#identity?.served ?? []);
     const admin = new HttpAdminClient({ host: config.envoy.localHost, port: config.envoy.adminPort });
     this.#drain = new Drain(config.envoy, { admin, log: logRoot.scope('default') });
     this.#envoyReadiness = new EnvoyReadiness({ admin });
@@ -140,9 +147,10 @@ class Agent implements AsyncDisposable {
 
   /** The status server first, Envoy last: its socket is there before it starts. */
   async start(): Promise<void> {
-    const { envoy, wasm } = this.#config;
+    const { envoy, wasm, xds, compliance } = this.#config;
     const { signal } = this.#context.termination;
     if (signal.aborted) return;
+    if (compliance !== undefined) checkCompliance(compliance, this.#logRoot.scope('default'));
     if (wasm.isConversionEnabled) await checkDataFolder(wasm.dataFolder);
     if (this.#status !== undefined) {
       const status = this.#status;
@@ -150,9 +158,11 @@ class Agent implements AsyncDisposable {
       this.#parts.defer(() => status.close());
     }
     this.#parts.defer(() => this.#closeWasm());
+    const facts = await this.#startIdentity();
+    // The kubelet then starts the pod's container again, until the root is there.
+    if (xds.tls !== undefined) await readRoots(xds.tls.root);
     await this.#relay.listen();
     this.#parts.defer(() => this.#relay.close());
-    const facts = { isCredentialSocketPresent: false, isFileCredentialServed: false };
     if (envoy.grpcBootstrap !== undefined) {
       const document = buildGrpcBootstrap(envoy.grpcBootstrap, envoy.bootstrap.node, facts);
       await writeGrpcBootstrapFile(envoy.grpcBootstrap.path, document);
@@ -181,6 +191,18 @@ class Agent implements AsyncDisposable {
       await this.#envoy.close();
     }
     await statusClosed;
+  }
+
+  async #startIdentity(): Promise<BootstrapFacts> {
+    const { WorkloadIdentity } = await import('./identity/identity.ts');
+    const identity = new WorkloadIdentity({
+      config: this.#config.identity,
+      metrics: this.#identityMetrics,
+      logRoot: this.#logRoot,
+    });
+    this.#identity = identity;
+    this.#parts.defer(() => identity.close());
+    return await identity.start();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,5 +1,7 @@
 import type { LogLevel } from '../log.ts';
 import type { BootstrapConfig } from './bootstrap-config.ts';
+import type { CompliancePolicy } from './compliance-policy.ts';
+import type { IdentityConfig } from './identity-config.ts';
 
 /** Role of the proxy: the positional argument of `proxy`. */
 export type ProxyRole = 'sidecar' | 'router' | 'waypoint';
@@ -12,6 +14,8 @@ export interface XdsTlsConfig {
   readonly root: { readonly kind: 'file'; readonly path: string } | { readonly kind: 'system' };
   /** Read at every handshake; an unusable pair is skipped with a warning. */
   readonly clientCertificate: { readonly keyPath: string; readonly certificatePath: string } | undefined;
+  /** Undefined: no limits beyond TLS 1.2. */
+  readonly compliance: CompliancePolicy | undefined;
 }
 
 export interface XdsConfig {
@@ -144,6 +148,9 @@ export interface AgentConfig {
   readonly effectiveProxyConfig: Readonly<Record<string, unknown>>;
   readonly log: LogConfig;
   readonly xds: XdsConfig;
+  readonly identity: IdentityConfig;
+  /** Limits of TLS; in the parts that connect too. Undefined: none. */
+  readonly compliance: CompliancePolicy | undefined;
   readonly wasm: WasmConfig;
   readonly status: StatusConfig;
   readonly envoy: EnvoyConfig;

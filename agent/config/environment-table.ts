@@ -11,6 +11,7 @@ export type VariableType =
   | 'boolean'
   | 'optional boolean'
   | 'integer'
+  | 'number'
   /** Go form (`1h30m`); ms once parsed. */
   | 'duration'
   /** Octal permission bits. */
@@ -20,6 +21,7 @@ export type VariableGroup =
   | 'Pod and node'
   | 'Proxy configuration'
   | 'Control plane connection'
+  | 'Certificates'
   | 'Wasm modules'
   | 'Envoy'
   | 'Status and metrics'
@@ -191,6 +193,132 @@ export const environmentTable = {
     origin: ours,
     meaning:
       'Permission bits of the XDS socket, octal. Unset: `0600`, or `0660` with the group of Envoy where Envoy runs as another user.',
+  },
+
+  CA_ADDR: {
+    type: 'text',
+    default: '',
+    group: 'Certificates',
+    origin: stock,
+    meaning:
+      '`host:port` of the certificate authority; empty: the discovery address. Port 15010 is plaintext, every other one TLS.',
+  },
+  CA_PROVIDER: {
+    type: 'text',
+    default: 'Citadel',
+    group: 'Certificates',
+    origin: stock,
+    meaning:
+      '`Citadel`: an authority with the API of istiod. `GkeWorkloadCertificate`: files that GKE mounts. Others are an error.',
+  },
+  CA_ROOT_CA: {
+    type: 'text',
+    default: '',
+    group: 'Certificates',
+    origin: stock,
+    meaning:
+      'PEM file with the roots the authority is trusted by; `SYSTEM` is the store of the operating system.',
+  },
+  TRUST_DOMAIN: {
+    type: 'text',
+    default: 'cluster.local',
+    group: 'Certificates',
+    origin: stock,
+    meaning: 'Trust domain of the SPIFFE identity that is asked for.',
+  },
+  SECRET_TTL: {
+    type: 'duration',
+    default: '24h',
+    group: 'Certificates',
+    origin: stock,
+    meaning: 'Life that is asked for; the authority decides.',
+  },
+  SECRET_GRACE_PERIOD_RATIO: {
+    type: 'number',
+    default: '0.5',
+    group: 'Certificates',
+    origin: stock,
+    meaning: 'Part of the life of a certificate that is left when it is replaced, from 0 to 1.',
+  },
+  SECRET_GRACE_PERIOD_RATIO_JITTER: {
+    type: 'number',
+    default: '0.01',
+    group: 'Certificates',
+    origin: stock,
+    meaning: 'The ratio is moved up or down at random by up to this much.',
+  },
+  WORKLOAD_RSA_KEY_SIZE: {
+    type: 'integer',
+    default: '2048',
+    group: 'Certificates',
+    origin: stock,
+    meaning: 'Bits of the RSA key of the workload, 2048 or more.',
+  },
+  ECC_SIGNATURE_ALGORITHM: {
+    type: 'text',
+    default: '',
+    group: 'Certificates',
+    origin: stock,
+    meaning: '`ECDSA`: the key of the workload is an elliptic curve key; empty: RSA.',
+  },
+  ECC_CURVE: {
+    type: 'text',
+    default: 'P256',
+    group: 'Certificates',
+    origin: stock,
+    meaning: '`P256` or `P384`; anything else means `P256`.',
+  },
+  PKCS8_KEY: {
+    type: 'boolean',
+    default: 'false',
+    group: 'Certificates',
+    origin: stock,
+    meaning: 'The key of the workload is given as PKCS#8 instead of PKCS#1 or SEC 1.',
+  },
+  ISTIO_META_CERT_SIGNER: {
+    type: 'text',
+    default: '',
+    group: 'Certificates',
+    origin: stock,
+    meaning: 'Signer that the authority is asked for, also when empty.',
+  },
+  CREDENTIAL_FETCHER_TYPE: {
+    type: 'text',
+    default: 'JWT',
+    group: 'Certificates',
+    origin: stock,
+    meaning: '`JWT`: the projected service account token. Others are an error.',
+  },
+  OUTPUT_CERTS: {
+    type: 'text',
+    default: '',
+    group: 'Certificates',
+    origin: stock,
+    meaning:
+      'Folder that `key.pem`, `cert-chain.pem` and `root-cert.pem` of the workload are written to, at each rotation again. Readiness waits for them.',
+  },
+  FILE_DEBOUNCE_DURATION: {
+    type: 'duration',
+    default: '100ms',
+    group: 'Certificates',
+    origin: stock,
+    meaning:
+      'Time from a change of a certificate file to the look at it, and first wait when it cannot be read.',
+  },
+  PILOT_ENABLE_CA_CRL: {
+    type: 'boolean',
+    default: 'true',
+    group: 'Certificates',
+    origin: stock,
+    meaning:
+      'Envoy is given the revocation list `./var/run/secrets/istio/crl/ca-crl.pem` with every root while the file is there.',
+  },
+  KUBERNETES_SERVICE_HOST: {
+    type: 'text',
+    default: '',
+    group: 'Certificates',
+    origin: stock,
+    meaning: 'Set by Kubernetes. When set, the files of `OUTPUT_CERTS` have mode `0644` instead of `0600`.',
   },
 
   ISTIO_AGENT_ENABLE_WASM_REMOTE_LOAD_CONVERSION: {
@@ -444,7 +572,8 @@ export const environmentTable = {
     default: '',
     group: 'Envoy',
     origin: stock,
-    meaning: '`fips-140-2`, `fips-140-3` or `pqc`: limits TLS of Envoy to what the policy allows.',
+    meaning:
+      '`fips-140-2`, `fips-140-3` or `pqc`: limits TLS of Envoy, and of the agent towards istiod and the certificate authority, to what the policy allows. Another value, or a policy this Node.js cannot keep, is an error.',
   },
   WORKLOAD_IDENTITY_SOCKET_FILE: {
     type: 'text',
@@ -496,6 +625,13 @@ export const environmentTable = {
     group: 'Accepted without effect',
     origin: stock,
     meaning: 'No effect in the open source stock agent either.',
+  },
+  CREDENTIAL_IDENTITY_PROVIDER: {
+    type: 'text',
+    default: 'GoogleComputeEngine',
+    group: 'Accepted without effect',
+    origin: stock,
+    meaning: 'No effect in the stock agent of today either.',
   },
   CLOUD_PLATFORM: {
     type: 'text',

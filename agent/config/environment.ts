@@ -1,6 +1,6 @@
 import { type ConfigReport, quoteValue } from './config-report.ts';
 import { environmentTable, type VariableDefinition, type VariableName } from './environment-table.ts';
-import { parseGoBoolean, parseGoDuration, parseGoInteger } from './go-values.ts';
+import { parseGoBoolean, parseGoDuration, parseGoInteger, parseGoNumber } from './go-values.ts';
 
 /** The process environment as it is handed to the parser. */
 export type EnvironmentRecord = Readonly<Record<string, string | undefined>>;
@@ -11,6 +11,7 @@ interface ValueByType {
   boolean: boolean;
   'optional boolean': boolean | undefined;
   integer: number;
+  number: number;
   duration: number;
   'file mode': number | undefined;
 }
@@ -54,6 +55,8 @@ function parseValue(definition: VariableDefinition, text: string): unknown {
       return parseGoBoolean(text);
     case 'integer':
       return parseGoInteger(text);
+    case 'number':
+      return parseGoNumber(text);
     case 'duration':
       return parseGoDuration(text);
     case 'file mode':
@@ -73,6 +76,8 @@ function expectation(type: VariableDefinition['type']): string {
       return 'a boolean (true or false)';
     case 'integer':
       return 'an integer';
+    case 'number':
+      return 'a number (such as 0.5)';
     case 'duration':
       return 'a duration (such as 1h30m or 100ms)';
     case 'file mode':

@@ -97,11 +97,10 @@ export function readEnvoyConfig(input: EnvoyConfigInput, report: ConfigReport): 
 
 function readGrpcBootstrap({ inputs, values, proxyConfig }: EnvoyConfigInput): EnvoyConfig['grpcBootstrap'] {
   if (values.GRPC_XDS_BOOTSTRAP === '') return undefined;
-  const certificateFolder = inputs.environment['OUTPUT_CERTS'];
   return {
     path: resolve(inputs.root, values.GRPC_XDS_BOOTSTRAP),
     socketPath: resolve(inputs.root, proxyConfig.configPath, 'XDS'),
-    certificateFolder: certificateFolder ? resolve(inputs.root, certificateFolder) : undefined,
+    certificateFolder: values.OUTPUT_CERTS === '' ? undefined : resolve(inputs.root, values.OUTPUT_CERTS),
   };
 }
 

@@ -1,6 +1,6 @@
 /**
  * Text forms of Go's standard library, in which every setting of the stock agent is written
- * (`strconv.ParseBool`, `strconv.Atoi`, `time.ParseDuration`, `strconv.Unquote`).
+ * (`strconv.ParseBool`, `strconv.Atoi`, `strconv.ParseFloat`, `time.ParseDuration`, `strconv.Unquote`).
  */
 
 const trueTexts = new Set(['1', 't', 'T', 'TRUE', 'true', 'True']);
@@ -17,6 +17,13 @@ export function parseGoInteger(text: string): number | undefined {
   if (!/^[+-]?\d+$/.test(text)) return undefined;
   const value = Number(text);
   return Number.isSafeInteger(value) ? value : undefined;
+}
+
+/** A decimal number such as `0.5` or `1e-2`; undefined when the text is none. Go's `inf`, `nan` and hexadecimal are of no use here. */
+export function parseGoNumber(text: string): number | undefined {
+  if (!/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text)) return undefined;
+  const value = Number(text);
+  return Number.isFinite(value) ? value : undefined;
 }
 
 const msByUnit: Readonly<Record<string, number>> = {

@@ -3,12 +3,14 @@ import { resolve } from 'node:path';
 import type { AgentConfig, ProxyRole } from './agent-config.ts';
 import type { AgentInputs, FileContent } from './agent-inputs.ts';
 import { expandHostIp, readBootstrapConfig } from './bootstrap-settings.ts';
+import { readCompliancePolicy } from './compliance-policy.ts';
 import { type ConfigError, ConfigReport, quoteValue } from './config-report.ts';
 import { parseDownwardFile } from './downward-api.ts';
 import { type EnvironmentValues, readEnvironment } from './environment.ts';
 import { readEnvoyConfig } from './envoy-config.ts';
 import { parseGoInteger } from './go-values.ts';
 import { type HostPort, parseHostPort } from './host-port.ts';
+import { readIdentityConfig } from './identity-settings.ts';
 import { findInstanceAddresses } from './instance-addresses.ts';
 import { readLogConfig } from './log-config.ts';
 import { buildNodeMetadata } from './node-metadata.ts';
@@ -85,16 +87,24 @@ export function parseAgentConfig(inputs: AgentInputs): ParsedAgentConfig {
     { inputs, values, proxyConfig, addresses, role, bootstrap, isEnvoyOtherUser },
     report,
   );
+  const compliance = readCompliancePolicy(values.COMPLIANCE_POLICY, report);
+  const { areWorkloadCertificatesPresent, isLegacyRootPresent } = inputs.files;
+  const { environment, root } = inputs;
   const xds = readXdsConfig(
     {
       values,
-      environment: inputs.environment,
+      environment,
       proxyConfig,
-      root: inputs.root,
-      isLegacyRootPresent: inputs.files.isLegacyRootPresent,
-      areWorkloadCertificatesPresent: inputs.files.areWorkloadCertificatesPresent,
+      root,
+      isLegacyRootPresent,
+      areWorkloadCertificatesPresent,
       isEnvoyOtherUser,
+      compliance,
     },
+    report,
+  );
+  const identity = readIdentityConfig(
+    { values, environment, proxyConfig, root, areWorkloadCertificatesPresent, compliance },
     report,
   );
   const wasm = readWasmConfig(values, inputs.environment, inputs.root, report);
@@ -111,6 +121,8 @@ export function parseAgentConfig(inputs: AgentInputs): ParsedAgentConfig {
       effectiveProxyConfig: writeProxyConfig(proxyConfig),
       log,
       xds,
+      identity,
+      compliance,
       wasm,
       status,
       envoy,

@@ -1,8 +1,10 @@
 import { join, resolve } from 'node:path';
 import type { XdsConfig, XdsTlsConfig } from './agent-config.ts';
+import type { CompliancePolicy } from './compliance-policy.ts';
 import type { ConfigReport } from './config-report.ts';
 import { type EnvironmentRecord, type EnvironmentValues, variablesByPrefix } from './environment.ts';
 import { parseHostPort } from './host-port.ts';
+import { gkeProvider } from './identity-config.ts';
 import type { ProxyConfig } from './proxy-config.ts';
 
 /** The user Envoy runs as where the agent is root and serves DNS on port 53 (istio/istio `pkg/envoy/proxy.go`). */
@@ -20,6 +22,7 @@ export interface XdsConfigInput {
   readonly areWorkloadCertificatesPresent: boolean;
   /** Envoy runs as user and group 1337 while the agent is root. */
   readonly isEnvoyOtherUser: boolean;
+  readonly compliance: CompliancePolicy | undefined;
 }
 
 /** How the agent reaches istiod, and where Envoy reaches the agent (istio/istio `pkg/istio-agent/xds_proxy.go`). */
@@ -76,6 +79,7 @@ function readTls(input: XdsConfigInput, report: ConfigReport): XdsTlsConfig {
     serverName: values.ISTIOD_SAN || derivedName,
     root: chooseRoot(input, report),
     clientCertificate: clientCertificate(input, (path) => resolve(root, path)),
+    compliance: input.compliance,
   };
 }
 
@@ -100,7 +104,7 @@ function chooseRoot(input: XdsConfigInput, report: ConfigReport): XdsTlsConfig['
 }
 
 function isFileMounted({ values, areWorkloadCertificatesPresent }: XdsConfigInput): boolean {
-  return values.FILE_MOUNTED_CERTS || areWorkloadCertificatesPresent;
+  return values.FILE_MOUNTED_CERTS || values.CA_PROVIDER === gkeProvider || areWorkloadCertificatesPresent;
 }
 
 function clientCertificate(

@@ -1,7 +1,7 @@
+import type { CaConfig } from '../config/identity-config.ts';
 import { describeError } from '../log.ts';
 import { DialError } from '../xds/dial-error.ts';
 import { type GrpcStatus, grpcCode } from '../xds/grpc-status.ts';
-import type { CaConfig } from './identity-config.ts';
 
 /** Why there was no connection to the CA, and which of the CA's own settings to look at. */
 export function describeUnreachable(config: CaConfig, error: unknown): string {

@@ -1,13 +1,13 @@
 import type { ServedCertificate } from '../../metrics/identity-metrics.ts';
+import type { RotationRule, WorkloadFiles } from '../config/identity-config.ts';
 import type { Logger } from '../log.ts';
 import type { IssuedCertificate } from './certificate-issuer.ts';
 import { type Clock, unlessAborted } from './clock.ts';
 import { type FileCertificates, isFilled } from './file-certificates.ts';
-import type { WorkloadFiles } from './identity-config.ts';
 import { IdentityError } from './identity-error.ts';
 import type { OutputContents, OutputFiles } from './output-files.ts';
 import { mergeAnchors } from './pem.ts';
-import { type RotationRule, rotationTimeMs } from './rotation.ts';
+import { rotationTimeMs } from './rotation.ts';
 import type { Secret } from './secret-messages.ts';
 import { parseSecretName, type SecretKind, workloadName, workloadRootName } from './secret-name.ts';
 import { findSystemRoots } from './system-roots.ts';

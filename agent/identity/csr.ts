@@ -1,19 +1,7 @@
 import { createPublicKey, generateKeyPair, type KeyObject, sign } from 'node:crypto';
 import { promisify } from 'node:util';
+import type { CsrConfig, KeyKind } from '../config/identity-config.ts';
 import * as der from './der.ts';
-
-/** The key that is made for each request. */
-export type KeyKind =
-  | { readonly kind: 'rsa'; readonly sizeBits: number }
-  | { readonly kind: 'ecdsa'; readonly curve: 'P-256' | 'P-384' };
-
-export interface CsrConfig {
-  readonly key: KeyKind;
-  /** `traditional`: PKCS#1 for RSA, SEC 1 for ECDSA; `pkcs8` for both. */
-  readonly keyFormat: 'traditional' | 'pkcs8';
-  /** URI of the subject alternative name; ASCII. */
-  readonly spiffeId: string;
-}
 
 /** A signing request with the key that it is for. */
 export interface CertificateRequest {

@@ -1,10 +1,4 @@
-/** When a certificate is replaced, relative to its life. */
-export interface RotationRule {
-  /** Part of the life that is left at rotation, from 0 to 1. */
-  readonly graceRatio: number;
-  /** The ratio is moved up or down by up to this much, so that the pods of a cluster do not renew together. */
-  readonly graceRatioJitter: number;
-}
+import type { RotationRule } from '../config/identity-config.ts';
 
 /**
  * The time at which a certificate is replaced, epoch ms: `notAfter - ratio * life`, where the jitter has moved the

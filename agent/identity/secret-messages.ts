@@ -1,3 +1,4 @@
+import type { KeyProvider } from '../config/identity-config.ts';
 import { MessageWriter, readFields, WireFormatError } from './protobuf-wire.ts';
 
 /** `type_url` of every response and resource of SDS. */
@@ -13,14 +14,6 @@ export type Secret =
       readonly privateKey: Buffer;
     }
   | { readonly kind: 'roots'; readonly name: string; readonly certificates: Buffer };
-
-/** ProxyConfig `privateKeyProvider`: the key is used by an accelerator instead of by Envoy's own TLS library. */
-export interface KeyProvider {
-  readonly name: 'cryptomb' | 'qat';
-  /** Only the part of the delay below one second counts, as in the stock agent. */
-  readonly pollDelayNanos: number;
-  readonly isFallbackAllowed: boolean;
-}
 
 /** What goes into a secret beside its contents. */
 export interface SecretExtras {

@@ -4,6 +4,7 @@ import type { XdsConfig, XdsTlsConfig } from '../config/agent-config.ts';
 import { type HostPort, parseHostPort } from '../config/host-port.ts';
 import { describeError, type Logger } from '../log.ts';
 import { DialError } from './dial-error.ts';
+import { tlsLimits } from './tls-limits.ts';
 import { readClientCertificate, readRoots } from './tls-material.ts';
 
 function parseDiscoveryAddress(address: string): HostPort {
@@ -61,7 +62,7 @@ async function prepareTls(target: HostPort, tls: XdsTlsConfig, log: Logger): Pro
       servername: isIP(tls.serverName) === 0 ? tls.serverName : '',
       checkServerIdentity: (_host, certificate) => verifyServerName(tls.serverName, certificate),
       rejectUnauthorized: true,
-      minVersion: 'TLSv1.2',
+      ...tlsLimits(tls.compliance),
       ALPNProtocols: ['h2'],
       ca: [...roots],
       // A mesh root may itself be an intermediate of a company's PKI: what the file holds is trusted, as in Go.

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { validateHeaderName, validateHeaderValue } from 'node:http';
 import type { OutgoingHttpHeaders } from 'node:http2';
 import type { XdsConfig } from '../config/agent-config.ts';
+import { reservedNames } from '../config/reserved-headers.ts';
 import { describeError, type Logger } from '../log.ts';
 import type { StreamKind } from './interceptor.ts';
 
@@ -12,24 +13,6 @@ export const methodPaths: Readonly<Record<StreamKind, string>> = {
   sotw: `${servicePath}/StreamAggregatedResources`,
   delta: `${servicePath}/DeltaAggregatedResources`,
 };
-
-/** Names that the transport owns: a configured header must not replace them (grpc-go `isReservedHeader`, RFC 9113 8.2.2). */
-export const reservedNames: ReadonlySet<string> = new Set([
-  'authorization',
-  'clusterid',
-  'connection',
-  'content-length',
-  'content-type',
-  'host',
-  'http2-settings',
-  'keep-alive',
-  'proxy-connection',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-  'user-agent',
-]);
 
 /** True for the addresses that never leave the machine. */
 export function isLoopback(address: string | undefined): boolean {

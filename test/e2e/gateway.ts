@@ -2,6 +2,8 @@ import type { TestContext } from 'node:test';
 import { type AgentOptions, type AgentPorts, AgentProcess } from '../support/agent-process.ts';
 import { type Backend, startBackend } from '../support/backend.ts';
 import { type CertificateAuthority, createCertificateAuthority } from '../support/certificate.ts';
+import { Authority } from '../support/certificate-authority/authority.ts';
+import { CaServer } from '../support/certificate-authority/ca-server.ts';
 import { ControlPlane } from '../support/control-plane/control-plane.ts';
 import type { Resource } from '../support/control-plane/discovery-messages.ts';
 import type { WasmPlugin } from '../support/control-plane/extension-configs.ts';
@@ -51,6 +53,8 @@ const istiodHost = 'istiod.istio-system.svc';
 /** An ingress gateway: control plane, registry, backend, the agent and the Envoy it runs. */
 export class Gateway {
   readonly controlPlane: ControlPlane;
+  /** Only with `tls`. */
+  readonly ca: CaServer | undefined;
   readonly registry: Registry;
   readonly backend: Backend;
   readonly workspace: Workspace;
@@ -67,6 +71,7 @@ export class Gateway {
     options: GatewayOptions,
     parts: {
       controlPlane: ControlPlane;
+      ca: CaServer | undefined;
       registry: Registry;
       backend: Backend;
       workspace: Workspace;
@@ -77,6 +82,7 @@ export class Gateway {
     this.#test = test;
     this.#options = options;
     this.controlPlane = parts.controlPlane;
+    this.ca = parts.ca;
     this.registry = parts.registry;
     this.backend = parts.backend;
     this.workspace = parts.workspace;
@@ -110,13 +116,23 @@ export class Gateway {
     test.after(() => registry.close());
     const workspace = await createWorkspace();
     test.after(() => workspace.close());
-    if (authority !== undefined) await writeMeshIdentity(workspace, authority);
-    const agent = await startAgent(test, options, workspace, controlPlane);
+    let ca: CaServer | undefined;
+    if (authority !== undefined && served !== undefined) {
+      await writeMeshIdentity(workspace, authority);
+      ca = await CaServer.start({
+        authority: Authority.createRoot('mesh'),
+        tls: { server: served, clientRoot: authority.certificate },
+        spiffeId: 'spiffe://cluster.local/ns/default/sa/gateway',
+      });
+      const started = ca;
+      test.after(() => started.close());
+    }
+    const places = { workspace, controlPlane, ca };
+    const agent = await startAgent(test, options, places);
     const gateway = new Gateway(test, options, {
-      controlPlane,
       registry,
       backend,
-      workspace,
+      ...places,
       agent,
       listenerPort,
     });
@@ -214,13 +230,7 @@ export class Gateway {
   async restartAgent(how: 'stop' | 'kill'): Promise<void> {
     if (how === 'stop') await this.agent.stop();
     else await this.agent.kill();
-    this.agent = await startAgent(
-      this.#test,
-      this.#options,
-      this.workspace,
-      this.controlPlane,
-      this.agent.ports,
-    );
+    this.agent = await startAgent(this.#test, this.#options, this, this.agent.ports);
     await this.agent.waitUntilReady();
   }
 
@@ -259,10 +269,10 @@ async function writeMeshIdentity(workspace: Workspace, authority: CertificateAut
 async function startAgent(
   test: TestContext,
   options: GatewayOptions,
-  workspace: Workspace,
-  controlPlane: ControlPlane,
+  places: Pick<Gateway, 'workspace' | 'controlPlane' | 'ca'>,
   ports?: AgentPorts,
 ): Promise<AgentProcess> {
+  const { workspace, controlPlane, ca } = places;
   const { env, proxyConfig, ...agent } = options.agent ?? {};
   const mesh = options.tls === true;
   return await AgentProcess.start({
@@ -276,7 +286,13 @@ async function startAgent(
     env: {
       ISTIO_DELTA_XDS: String(options.mode === 'delta'),
       ISTIO_META_CLUSTER_ID: 'Kubernetes',
-      ...(mesh ? { PROV_CERT: workspace.path('certs') } : {}),
+      ...(ca === undefined
+        ? {}
+        : {
+            FILE_MOUNTED_CERTS: undefined,
+            PROV_CERT: workspace.path('certs'),
+            CA_ADDR: `localhost:${ca.port}`,
+          }),
       ...env,
     },
   });

@@ -210,6 +210,8 @@ function agentEnvironment(options: AgentOptions, ports: AgentPorts): NodeJS.Proc
     ENVOY_PROMETHEUS_PORT: String(ports.envoyPrometheus),
     WASM_DATA_DIR: workspace.path('var/lib/istio/data'),
     CLOUD_PLATFORM: 'none',
+    // A plaintext control plane has no CA beside it: certificates are files, of which there are none.
+    FILE_MOUNTED_CERTS: 'true',
     ...(envoyPath === undefined ? { DISABLE_ENVOY: 'true' } : {}),
   };
   for (const [name, value] of Object.entries(options.env ?? {})) {

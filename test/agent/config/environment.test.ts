@@ -34,6 +34,7 @@ describe('environment variables', () => {
       ISTIO_DELTA_XDS: 'F',
       PEER_METADATA_DISCOVERY: 'false',
       XDS_SOCKET_MODE: '0660',
+      SECRET_GRACE_PERIOD_RATIO: '.25',
       PROXY_CONFIG: '',
     });
     assert.deepEqual(report.warnings, []);
@@ -42,6 +43,7 @@ describe('environment variables', () => {
     assert.equal(values.ISTIO_DELTA_XDS, false);
     assert.equal(values.PEER_METADATA_DISCOVERY, false);
     assert.equal(values.XDS_SOCKET_MODE, 0o660);
+    assert.equal(values.SECRET_GRACE_PERIOD_RATIO, 0.25);
     assert.equal(values.PROXY_CONFIG, '');
   });
 
@@ -49,6 +51,7 @@ describe('environment variables', () => {
     const table: readonly (readonly [string, string])[] = [
       ['ISTIO_DELTA_XDS', 'yes'],
       ['ISTIO_CPU_LIMIT', 'two'],
+      ['SECRET_GRACE_PERIOD_RATIO', 'half'],
       ['GRPC_KEEPALIVE_INTERVAL', '30'],
       ['XDS_SOCKET_MODE', '999'],
       ['PEER_METADATA_DISCOVERY', 'maybe'],

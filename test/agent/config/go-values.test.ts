@@ -6,6 +6,7 @@ import {
   parseGoBoolean,
   parseGoDuration,
   parseGoInteger,
+  parseGoNumber,
   unquoteGo,
 } from '../../../agent/config/go-values.ts';
 
@@ -33,6 +34,24 @@ describe('text forms of Go', () => {
       ['9007199254740993', undefined],
     ];
     for (const [text, expected] of table) assert.equal(parseGoInteger(text), expected, text);
+  });
+
+  test('numbers are decimal and finite', () => {
+    const table: readonly (readonly [string, number | undefined])[] = [
+      ['0.5', 0.5],
+      ['.5', 0.5],
+      ['1.', 1],
+      ['-2', -2],
+      ['1e-2', 0.01],
+      ['', undefined],
+      ['.', undefined],
+      ['0x1p-2', undefined],
+      ['inf', undefined],
+      ['nan', undefined],
+      ['1e999', undefined],
+      ['0,5', undefined],
+    ];
+    for (const [text, expected] of table) assert.equal(parseGoNumber(text), expected, text);
   });
 
   test('durations need a unit and may be put together', () => {

@@ -216,6 +216,7 @@ describe('the connection to istiod', () => {
           serverName: 'istiod.istio-system.svc',
           root: { kind: 'file', path: '/run/agent/var/run/secrets/istio/root-cert.pem' },
           clientCertificate: undefined,
+          compliance: undefined,
         },
         tokenPath: '/run/agent/var/run/secrets/tokens/istio-token',
         clusterId: 'Kubernetes',
@@ -255,23 +256,21 @@ describe('the connection to istiod', () => {
     const everything = {
       XDS_ROOT_CA: '/xds.pem',
       PROV_CERT: '/prov',
-      FILE_MOUNTED_CERTS: 'true',
       PROXY_CONFIG: '{"proxyMetadata": {"ISTIO_META_TLS_CLIENT_ROOT_CERT": "mounted.pem"}}',
     };
     const { XDS_ROOT_CA: _, ...withoutExplicit } = everything;
     const { PROV_CERT: __, ...withoutProvisioned } = withoutExplicit;
+    const present = { areWorkloadCertificatesPresent: true };
     const table: readonly (readonly [InputChanges, string])[] = [
-      [env(everything), '/xds.pem'],
-      [{ ...env(withoutExplicit), files: { isLegacyRootPresent: true } }, '/etc/certs/root-cert.pem'],
-      [env(withoutExplicit), '/prov/root-cert.pem'],
-      [env(withoutProvisioned), '/mounted.pem'],
+      [{ ...env(everything), files: present }, '/xds.pem'],
       [
-        {
-          ...env({ PROXY_CONFIG: everything.PROXY_CONFIG }),
-          files: { areWorkloadCertificatesPresent: true },
-        },
-        '/mounted.pem',
+        { ...env(withoutExplicit), files: { ...present, isLegacyRootPresent: true } },
+        '/etc/certs/root-cert.pem',
       ],
+      [{ ...env(withoutExplicit), files: present }, '/prov/root-cert.pem'],
+      [{ ...env(withoutProvisioned), files: present }, '/mounted.pem'],
+      [env({ ...withoutProvisioned, FILE_MOUNTED_CERTS: 'true' }), '/mounted.pem'],
+      [env({ ...withoutProvisioned, CA_PROVIDER: 'GkeWorkloadCertificate' }), '/mounted.pem'],
       [env({ PILOT_CERT_PROVIDER: 'k8s.io/x' }), '/var/run/secrets/istio/root-cert.pem'],
     ];
     for (const [changes, path] of table) assert.deepEqual(xds(changes).tls?.root, { kind: 'file', path });
@@ -300,6 +299,46 @@ describe('the connection to istiod', () => {
     assert.equal(config.xds.maxConcurrentStreams, 100_000);
     assert.equal(config.xds.keepaliveTimeoutMs, 10_000);
     assert.equal(config.warnings.length, 2);
+  });
+});
+
+describe('certificate settings', () => {
+  test('come from the environment, with paths under the root', () => {
+    const { identity } = parsed({
+      root: '/run/agent',
+      ...env({
+        CA_ADDR: 'localhost:15012',
+        SERVICE_ACCOUNT: 'web',
+        TRUST_DOMAIN: 'mesh.example',
+        ECC_SIGNATURE_ALGORITHM: 'ECDSA',
+        SECRET_TTL: '1h',
+        SECRET_GRACE_PERIOD_RATIO: '0.25',
+        OUTPUT_CERTS: 'out',
+        KUBERNETES_SERVICE_HOST: '10.0.0.1',
+      }),
+    });
+    assert.equal(identity.csr.spiffeId, 'spiffe://mesh.example/ns/shop/sa/web');
+    assert.deepEqual(identity.csr.key, { kind: 'ecdsa', curve: 'P-256' });
+    assert.equal(identity.ca.address, 'localhost:15012');
+    assert.equal(identity.certificateTtlMs, 3_600_000);
+    assert.deepEqual(identity.rotation, { graceRatio: 0.25, graceRatioJitter: 0.01 });
+    assert.deepEqual(identity.output, { folder: '/run/agent/out', fileMode: 0o644 });
+    assert.equal(identity.isFileMounted, false);
+  });
+
+  test('their errors are reported with all the others', () => {
+    const errors = errorsOf(
+      env({
+        CREDENTIAL_FETCHER_TYPE: 'GoogleComputeEngine',
+        ENVOY_STATUS_PORT: '0',
+        WORKLOAD_RSA_KEY_SIZE: '1024',
+      }),
+    );
+    assert.deepEqual(errors.map(({ name }) => name).sort(), [
+      'CREDENTIAL_FETCHER_TYPE',
+      'ENVOY_STATUS_PORT',
+      'WORKLOAD_RSA_KEY_SIZE',
+    ]);
   });
 });
 
@@ -512,6 +551,20 @@ describe('the command line of Envoy', () => {
       assert.equal(config.envoy.arguments.includes('--config-yaml'), false);
       assert.match(config.warnings.join('\n'), pattern);
     }
+  });
+
+  test('a policy of compliance limits every connection of the agent; an unknown one is an error', () => {
+    for (const policy of ['fips-140-2', 'fips-140-3', 'pqc'] as const) {
+      const { compliance, xds, identity } = parsed(env({ COMPLIANCE_POLICY: policy }));
+      assert.deepEqual(
+        [compliance, xds.tls?.compliance, identity.ca.tls?.compliance],
+        [policy, policy, policy],
+      );
+    }
+    const [error, ...others] = errorsOf(env({ COMPLIANCE_POLICY: 'FIPS' }));
+    assert.equal(error?.name, 'COMPLIANCE_POLICY');
+    assert.match(error?.problem ?? '', /"FIPS" is not a policy/);
+    assert.deepEqual(others, []);
   });
 
   test('limits ciphers with a FIPS policy', () => {

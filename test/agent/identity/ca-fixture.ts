@@ -1,9 +1,9 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
+import type { CaConfig } from '../../../agent/config/identity-config.ts';
 import { CaClient } from '../../../agent/identity/ca-client.ts';
 import { type Clock, systemClock } from '../../../agent/identity/clock.ts';
-import type { CaConfig } from '../../../agent/identity/identity-config.ts';
 import { Authority } from '../../support/certificate-authority/authority.ts';
 import { CaServer, type CaServerOptions } from '../../support/certificate-authority/ca-server.ts';
 import { atEnd, LogCapture, MetricsCapture, temporaryFolder } from './sds-fixture.ts';
@@ -66,7 +66,12 @@ export async function startCa(t: TestContext, changes: Partial<CaServerOptions> 
     config: {
       provider: 'Citadel',
       address: ca.address,
-      tls: { serverName, root: { kind: 'file', path: rootPath }, clientCertificate: undefined },
+      tls: {
+        serverName,
+        root: { kind: 'file', path: rootPath },
+        clientCertificate: undefined,
+        compliance: undefined,
+      },
       tokenPath,
       clusterId: 'Kubernetes',
       headers: {},

@@ -3,12 +3,9 @@ import { createPrivateKey, createPublicKey } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'node:test';
+import type { CsrConfig } from '../../../agent/config/identity-config.ts';
 import { decodeSigningAnswer, encodeSigningRequest } from '../../../agent/identity/ca-messages.ts';
-import {
-  type CsrConfig,
-  createCertificateRequest,
-  encodeCertificateRequest,
-} from '../../../agent/identity/csr.ts';
+import { createCertificateRequest, encodeCertificateRequest } from '../../../agent/identity/csr.ts';
 import { openSsl, openSslSkipReason } from '../../support/certificate-authority/open-ssl.ts';
 import { readCertificateRequest } from '../../support/certificate-authority/request-reader.ts';
 import { recordedMessages, recordingSkipReason } from './recording.ts';

@@ -2,10 +2,10 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { ConfigReport } from '../../../agent/config/config-report.ts';
+import type { IdentityConfig } from '../../../agent/config/identity-config.ts';
+import { type IdentityValues, readIdentityConfig } from '../../../agent/config/identity-settings.ts';
 import type { Clock } from '../../../agent/identity/clock.ts';
 import { WorkloadIdentity } from '../../../agent/identity/identity.ts';
-import type { IdentityConfig } from '../../../agent/identity/identity-config.ts';
-import { type IdentityValues, readIdentityConfig } from '../../../agent/identity/identity-settings.ts';
 import { atEnd, LogCapture, MetricsCapture } from './sds-fixture.ts';
 
 /** Every variable as it is when it is not set. */
@@ -80,6 +80,7 @@ export async function makeIdentity(
       proxyConfig: { discoveryAddress: options.discoveryAddress ?? '127.0.0.1:1' },
       root,
       areWorkloadCertificatesPresent: options.areWorkloadCertificatesPresent ?? false,
+      compliance: undefined,
     },
     report,
   );

@@ -31,7 +31,12 @@ test('a token goes over TLS to anyone, in clear text only to this machine', () =
   const { log, lines } = recordingLog();
   const plain = testConfig('/tmp', {});
   const tls = testConfig('/tmp', {
-    tls: { serverName: 'istiod', root: { kind: 'system' }, clientCertificate: undefined },
+    tls: {
+      serverName: 'istiod',
+      root: { kind: 'system' },
+      clientCertificate: undefined,
+      compliance: undefined,
+    },
   });
   const stream = { kind: 'delta', token: 'very-secret' } as const;
   const authorization = (config: typeof plain, remoteAddress: string | undefined): unknown =>

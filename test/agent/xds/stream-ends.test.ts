@@ -74,6 +74,7 @@ async function startSilentTls(t: TestContext) {
     serverName: 'istiod',
     root: { kind: 'file', path },
     clientCertificate: undefined,
+    compliance: undefined,
   };
   return { dials, changes: { discoveryAddress: address, tls } };
 }

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { getFips } from 'node:crypto';
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { createSecureServer, type Http2SecureServer, type IncomingHttpHeaders } from 'node:http2';
@@ -7,6 +8,9 @@ import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { createServer, type TLSSocket, type TlsOptions } from 'node:tls';
 import type { XdsTlsConfig } from '../../../agent/config/agent-config.ts';
+import type { CompliancePolicy } from '../../../agent/config/compliance-policy.ts';
+import { LogRoot } from '../../../agent/log.ts';
+import { checkCompliance } from '../../../agent/xds/tls-limits.ts';
 import { makeCertificate } from './certificates.ts';
 import { EventQueue } from './event-queue.ts';
 import { openRawEnvoy } from './raw-peers.ts';
@@ -88,6 +92,7 @@ async function tlsFiles(
     serverName: changes.serverName ?? serverName,
     root: { kind: 'file', path: paths.root },
     clientCertificate: { keyPath: paths.key, certificatePath: paths.certificate },
+    compliance: undefined,
   };
   return { paths, tls };
 }
@@ -285,4 +290,67 @@ test('TLS 1.1 is refused', async (t) => {
   const end = await openRawEnvoy(t, config.socketPath).ended;
   assert.equal(end.grpcStatus, 14);
   assert.match(end.grpcMessage ?? '', /TLS handshake/);
+});
+
+const policies: readonly {
+  readonly policy: CompliancePolicy;
+  /** What a server of the policy may insist on. */
+  readonly kept: readonly TlsOptions[];
+  /** What a server of another mind insists on. */
+  readonly refused: readonly TlsOptions[];
+}[] = [
+  {
+    policy: 'fips-140-2',
+    kept: [{ maxVersion: 'TLSv1.2', ciphers: 'ECDHE-ECDSA-AES128-GCM-SHA256', ecdhCurve: 'P-256' }],
+    refused: [
+      { minVersion: 'TLSv1.3' },
+      { maxVersion: 'TLSv1.2', ciphers: 'ECDHE-ECDSA-CHACHA20-POLY1305' },
+      { maxVersion: 'TLSv1.2', ecdhCurve: 'X25519' },
+    ],
+  },
+  {
+    policy: 'fips-140-3',
+    kept: [
+      { minVersion: 'TLSv1.3', ciphers: 'TLS_AES_256_GCM_SHA384', ecdhCurve: 'P-384' },
+      { maxVersion: 'TLSv1.2', ciphers: 'ECDHE-ECDSA-AES256-GCM-SHA384', ecdhCurve: 'P-256' },
+    ],
+    refused: [
+      { minVersion: 'TLSv1.3', ciphers: 'TLS_CHACHA20_POLY1305_SHA256' },
+      { minVersion: 'TLSv1.3', ecdhCurve: 'X25519' },
+    ],
+  },
+  {
+    policy: 'pqc',
+    kept: [{ minVersion: 'TLSv1.3', ciphers: 'TLS_AES_128_GCM_SHA256', ecdhCurve: 'X25519MLKEM768' }],
+    refused: [{ maxVersion: 'TLSv1.2' }, { ecdhCurve: 'X25519' }, { ecdhCurve: 'P-256' }],
+  },
+];
+
+for (const { policy, kept, refused } of policies) {
+  test(`with ${policy} a server within the policy is served, and one outside of it is not spoken to`, async (t) => {
+    const statusOf = async (served: TlsOptions) => {
+      const { address, seen } = await startTlsIstiod(t, served);
+      const { tls } = await tlsFiles(t);
+      const limited = await startRelay(t, { discoveryAddress: address, tls: { ...tls, compliance: policy } });
+      const { grpcStatus } = await openRawEnvoy(t, limited.config.socketPath).ended;
+      // Without the policy it would do.
+      const free = await startRelay(t, { discoveryAddress: address, tls });
+      assert.equal((await openRawEnvoy(t, free.config.socketPath).ended).grpcStatus, 0);
+      assert.equal(seen.pendingCount, grpcStatus === 0 ? 2 : 1);
+      return grpcStatus;
+    };
+    for (const served of kept) assert.equal(await statusOf(served), 0, JSON.stringify(served));
+    for (const served of refused) assert.equal(await statusOf(served), 14, JSON.stringify(served));
+  });
+}
+
+test('this Node.js can keep every policy; one that it cannot keep is refused at start, with the reason', () => {
+  const warnings: string[] = [];
+  const log = new LogRoot({ format: 'json', levels: new Map(), write: (line) => warnings.push(line) });
+  for (const { policy } of policies) checkCompliance(policy, log.scope('default'));
+  assert.equal(warnings.length, getFips() === 1 ? 0 : 2);
+  assert.throws(
+    () => checkCompliance('pqc', log.scope('default'), { ecdhCurve: 'X99999MLKEM' }),
+    /^Error: COMPLIANCE_POLICY pqc cannot be kept: Node\.js .* cannot do X99999MLKEM .*newer Node\.js/,
+  );
 });

@@ -15,6 +15,9 @@ const podEnv = {
   DISABLE_ENVOY: 'true',
 };
 
+/** For agents that speak plaintext: there is no CA, and no root file to trust one by. */
+const plaintextEnv = { ...podEnv, FILE_MOUNTED_CERTS: 'true' };
+
 /** Everything an agent cannot start with, in one environment, and the line each must give. */
 const errorCases: readonly (readonly [string, Readonly<Record<string, string>>, string])[] = [
   [
@@ -126,7 +129,7 @@ test('a status port that is taken ends the agent with 255 and says so', async ()
     const proxyConfig = { discoveryAddress: '127.0.0.1:1', controlPlaneAuthPolicy: 'NONE', statusPort: port };
     const { code, stderr } = await runCommand(['proxy', 'sidecar'], {
       cwd: workspace.root,
-      env: { ...podEnv, PROXY_CONFIG: JSON.stringify(proxyConfig) },
+      env: { ...plaintextEnv, PROXY_CONFIG: JSON.stringify(proxyConfig) },
     });
     assert.match(stderr, new RegExp(`^Error: .*${port}.*EADDRINUSE`, 'm'));
     assert.equal(code, 255);
@@ -142,7 +145,7 @@ test('a folder where the socket for Envoy should be ends the agent with 255 and 
   const proxyConfig = { discoveryAddress: '127.0.0.1:1', controlPlaneAuthPolicy: 'NONE', statusPort };
   const { code, stderr } = await runCommand(['proxy', 'sidecar'], {
     cwd: workspace.root,
-    env: { ...podEnv, PROXY_CONFIG: JSON.stringify(proxyConfig) },
+    env: { ...plaintextEnv, PROXY_CONFIG: JSON.stringify(proxyConfig) },
   });
   assert.match(stderr, /^Error: failed to remove unix:\/\/\S+\/etc\/istio\/proxy\/XDS: /m);
   assert.equal(code, 255);
@@ -156,7 +159,7 @@ test('a cache folder whose path leads through a file ends the agent with 255 and
   const { code, stderr } = await runCommand(['proxy', 'sidecar'], {
     cwd: workspace.root,
     env: {
-      ...podEnv,
+      ...plaintextEnv,
       PROXY_CONFIG: JSON.stringify(proxyConfig),
       WASM_DATA_DIR: workspace.path('a-file/data'),
     },

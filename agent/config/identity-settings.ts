@@ -1,44 +1,53 @@
 import { join, resolve } from 'node:path';
-import { type ConfigReport, quoteValue } from '../config/config-report.ts';
-import { type EnvironmentRecord, variablesByPrefix } from '../config/environment.ts';
-import { parseGoDuration } from '../config/go-values.ts';
-import { parseHostPort } from '../config/host-port.ts';
-import { reservedNames } from '../xds/request-metadata.ts';
-import type { CsrConfig, KeyKind } from './csr.ts';
-import type { CaConfig, CaTlsConfig, IdentityConfig, WorkloadFiles } from './identity-config.ts';
-import type { KeyProvider } from './secret-messages.ts';
+import type { CompliancePolicy } from './compliance-policy.ts';
+import { type ConfigReport, quoteValue } from './config-report.ts';
+import { type EnvironmentRecord, type EnvironmentValues, variablesByPrefix } from './environment.ts';
+import { parseGoDuration } from './go-values.ts';
+import { parseHostPort } from './host-port.ts';
+import {
+  type CaConfig,
+  type CaTlsConfig,
+  type CsrConfig,
+  gkeProvider,
+  type IdentityConfig,
+  type KeyKind,
+  type KeyProvider,
+  type WorkloadFiles,
+} from './identity-config.ts';
+import { reservedNames } from './reserved-headers.ts';
 
-/** The parsed environment variables this part reads; durations in ms. */
-export interface IdentityValues {
-  readonly CA_ADDR: string;
-  readonly CA_PROVIDER: string;
-  readonly CA_ROOT_CA: string;
-  readonly CREDENTIAL_FETCHER_TYPE: string;
-  readonly DISABLE_ENVOY: boolean;
-  readonly ECC_CURVE: string;
-  readonly ECC_SIGNATURE_ALGORITHM: string;
-  readonly FILE_DEBOUNCE_DURATION: number;
-  readonly FILE_MOUNTED_CERTS: boolean;
-  readonly GRPC_KEEPALIVE_INTERVAL: number;
-  readonly GRPC_KEEPALIVE_TIMEOUT: number;
-  readonly ISTIOD_SAN: string;
-  readonly ISTIO_META_CERT_SIGNER: string;
-  readonly ISTIO_META_CLUSTER_ID: string;
-  readonly KUBERNETES_SERVICE_HOST: string;
-  readonly OUTPUT_CERTS: string;
-  readonly PILOT_CERT_PROVIDER: string;
-  readonly PILOT_ENABLE_CA_CRL: boolean;
-  readonly PKCS8_KEY: boolean;
-  readonly POD_NAMESPACE: string;
-  readonly PROV_CERT: string;
-  readonly SECRET_GRACE_PERIOD_RATIO: number;
-  readonly SECRET_GRACE_PERIOD_RATIO_JITTER: number;
-  readonly SECRET_TTL: number;
-  readonly SERVICE_ACCOUNT: string;
-  readonly TRUST_DOMAIN: string;
-  readonly WORKLOAD_IDENTITY_SOCKET_FILE: string;
-  readonly WORKLOAD_RSA_KEY_SIZE: number;
-}
+/** The environment variables this part reads. */
+export type IdentityValues = Pick<
+  EnvironmentValues,
+  | 'CA_ADDR'
+  | 'CA_PROVIDER'
+  | 'CA_ROOT_CA'
+  | 'CREDENTIAL_FETCHER_TYPE'
+  | 'DISABLE_ENVOY'
+  | 'ECC_CURVE'
+  | 'ECC_SIGNATURE_ALGORITHM'
+  | 'FILE_DEBOUNCE_DURATION'
+  | 'FILE_MOUNTED_CERTS'
+  | 'GRPC_KEEPALIVE_INTERVAL'
+  | 'GRPC_KEEPALIVE_TIMEOUT'
+  | 'ISTIOD_SAN'
+  | 'ISTIO_META_CERT_SIGNER'
+  | 'ISTIO_META_CLUSTER_ID'
+  | 'KUBERNETES_SERVICE_HOST'
+  | 'OUTPUT_CERTS'
+  | 'PILOT_CERT_PROVIDER'
+  | 'PILOT_ENABLE_CA_CRL'
+  | 'PKCS8_KEY'
+  | 'POD_NAMESPACE'
+  | 'PROV_CERT'
+  | 'SECRET_GRACE_PERIOD_RATIO'
+  | 'SECRET_GRACE_PERIOD_RATIO_JITTER'
+  | 'SECRET_TTL'
+  | 'SERVICE_ACCOUNT'
+  | 'TRUST_DOMAIN'
+  | 'WORKLOAD_IDENTITY_SOCKET_FILE'
+  | 'WORKLOAD_RSA_KEY_SIZE'
+>;
 
 export interface IdentityInput {
   readonly values: IdentityValues;
@@ -52,6 +61,7 @@ export interface IdentityInput {
   readonly root: string;
   /** All three of `./var/run/secrets/workload-spiffe-credentials` are there. */
   readonly areWorkloadCertificatesPresent: boolean;
+  readonly compliance: CompliancePolicy | undefined;
 }
 
 interface KeyProviderSettings {
@@ -61,7 +71,6 @@ interface KeyProviderSettings {
 
 const defaultSocketName = 'socket';
 const systemRoots = 'SYSTEM';
-const gkeProvider = 'GkeWorkloadCertificate';
 /** The name istiod's certificate has when it is reached by a local address. */
 const inClusterName = 'istiod.istio-system.svc';
 const workloadFolder = 'var/run/secrets/workload-spiffe-credentials';
@@ -179,7 +188,7 @@ function readHeaders(environment: EnvironmentRecord, report: ConfigReport): Reco
   return headers;
 }
 
-function readCaTls({ values, root }: IdentityInput, address: string): CaTlsConfig {
+function readCaTls({ values, root, compliance }: IdentityInput, address: string): CaTlsConfig {
   const host = parseHostPort(address)?.host ?? address;
   const derivedName = host.includes('localhost') ? inClusterName : host;
   const inProvisioned = (name: string): string => resolve(root, values.PROV_CERT, name);
@@ -191,6 +200,7 @@ function readCaTls({ values, root }: IdentityInput, address: string): CaTlsConfi
       values.PROV_CERT === ''
         ? undefined
         : { keyPath: inProvisioned('key.pem'), certificatePath: inProvisioned('cert-chain.pem') },
+    compliance,
   };
 }
 

@@ -1,7 +1,36 @@
-import type { XdsTlsConfig } from '../config/agent-config.ts';
-import type { CsrConfig } from './csr.ts';
-import type { RotationRule } from './rotation.ts';
-import type { KeyProvider } from './secret-messages.ts';
+import type { XdsTlsConfig } from './agent-config.ts';
+
+/** `CA_PROVIDER` of a pod whose certificates GKE mounts as files. */
+export const gkeProvider = 'GkeWorkloadCertificate';
+
+/** The key that is made for each certificate request. */
+export type KeyKind =
+  | { readonly kind: 'rsa'; readonly sizeBits: number }
+  | { readonly kind: 'ecdsa'; readonly curve: 'P-256' | 'P-384' };
+
+export interface CsrConfig {
+  readonly key: KeyKind;
+  /** `traditional`: PKCS#1 for RSA, SEC 1 for ECDSA; `pkcs8` for both. */
+  readonly keyFormat: 'traditional' | 'pkcs8';
+  /** URI of the subject alternative name; ASCII. */
+  readonly spiffeId: string;
+}
+
+/** When a certificate is replaced, relative to its life. */
+export interface RotationRule {
+  /** Part of the life that is left at rotation, from 0 to 1. */
+  readonly graceRatio: number;
+  /** The ratio is moved up or down by up to this much, so that the pods of a cluster do not renew together. */
+  readonly graceRatioJitter: number;
+}
+
+/** ProxyConfig `privateKeyProvider`: the key is used by an accelerator instead of by Envoy's own TLS library. */
+export interface KeyProvider {
+  readonly name: 'cryptomb' | 'qat';
+  /** Only the part of the delay below one second counts, as in the stock agent. */
+  readonly pollDelayNanos: number;
+  readonly isFallbackAllowed: boolean;
+}
 
 /** How the agent trusts the CA. */
 export interface CaTlsConfig {
@@ -11,6 +40,8 @@ export interface CaTlsConfig {
   readonly root: XdsTlsConfig['root'] | { readonly kind: 'none' };
   /** Read at every handshake. */
   readonly clientCertificate: XdsTlsConfig['clientCertificate'];
+  /** Undefined: no limits beyond TLS 1.2. */
+  readonly compliance: XdsTlsConfig['compliance'];
 }
 
 export interface CaConfig {

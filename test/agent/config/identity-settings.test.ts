@@ -2,13 +2,13 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { ConfigReport } from '../../../agent/config/config-report.ts';
 import type { EnvironmentRecord } from '../../../agent/config/environment.ts';
-import type { IdentityConfig } from '../../../agent/identity/identity-config.ts';
+import type { IdentityConfig } from '../../../agent/config/identity-config.ts';
 import {
   type IdentityInput,
   type IdentityValues,
   readIdentityConfig,
-} from '../../../agent/identity/identity-settings.ts';
-import { defaultValues } from './identity-fixture.ts';
+} from '../../../agent/config/identity-settings.ts';
+import { defaultValues } from '../identity/identity-fixture.ts';
 
 function read(
   values: Partial<IdentityValues> = {},
@@ -22,6 +22,7 @@ function read(
       proxyConfig: { discoveryAddress: 'istiod.istio-system.svc:15012' },
       root: '/pod',
       areWorkloadCertificatesPresent: false,
+      compliance: undefined,
       ...changes,
     },
     report,
@@ -59,6 +60,7 @@ test('the settings of an injected pod', () => {
         serverName: 'istiod.istio-system.svc',
         root: { kind: 'file', path: '/pod/var/run/secrets/istio/root-cert.pem' },
         clientCertificate: undefined,
+        compliance: undefined,
       },
       tokenPath: '/pod/var/run/secrets/tokens/istio-token',
       clusterId: 'Kubernetes',
