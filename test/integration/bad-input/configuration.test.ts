@@ -40,6 +40,21 @@ const errorCases: readonly (readonly [string, Readonly<Record<string, string>>, 
     { WORKLOAD_IDENTITY_SOCKET_FILE: 'a/b' },
     'WORKLOAD_IDENTITY_SOCKET_FILE: ',
   ],
+  [
+    'a compliance policy nobody knows',
+    { COMPLIANCE_POLICY: 'fips' },
+    'COMPLIANCE_POLICY: "fips" is not a policy of this agent; use fips-140-2, fips-140-3, pqc',
+  ],
+  [
+    'tokens of a virtual machine',
+    { CREDENTIAL_FETCHER_TYPE: 'GoogleComputeEngine' },
+    'CREDENTIAL_FETCHER_TYPE: "GoogleComputeEngine" is not a token source of this agent; use JWT',
+  ],
+  [
+    'a key that is too short',
+    { WORKLOAD_RSA_KEY_SIZE: '1024' },
+    'WORKLOAD_RSA_KEY_SIZE: 1024 is not between 2048 and 16384; set 2048 or more',
+  ],
 ];
 
 test('everything that is wrong in one environment is told at once, and the exit code is 255', async () => {
@@ -170,3 +185,56 @@ test('a cache folder whose path leads through a file ends the agent with 255 and
   );
   assert.equal(code, 255);
 });
+
+const mutualTls = { discoveryAddress: 'localhost:15012' };
+const noRoot =
+  /^Error: the root certificate for the CA at localhost:15012 \(\S+\/istio\/root-cert\.pem\) cannot be used: ENOENT/m;
+
+/** What the certificate side cannot start with, and the line it must give. */
+const certificateCases: readonly {
+  readonly name: string;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly proxyMetadata?: Readonly<Record<string, string>>;
+  readonly line: RegExp;
+}[] = [
+  { name: 'no root file for the CA', line: noRoot },
+  {
+    name: 'no root file for istiod',
+    env: { CA_ADDR: '127.0.0.1:15010' },
+    line: /^Error: failed to read the root certificate for istiod at \S+\/istio\/root-cert\.pem: ENOENT.*XDS_ROOT_CA/m,
+  },
+  {
+    name: 'another CA than istiod',
+    env: { CA_PROVIDER: 'AcmeCA' },
+    line: /^Error: CA provider "AcmeCA" \(CA_PROVIDER, or from CA_ADDR \S+\) is not registered: use Citadel/m,
+  },
+  {
+    name: 'a workload socket of another provider, which is not there',
+    env: { WORKLOAD_IDENTITY_SOCKET_FILE: 'spire.sock' },
+    line: /^Error: agent configured for non-default SDS socket path: \S+\/spire\.sock but no socket found; start the provider first/m,
+  },
+  {
+    name: 'certificates of GKE that are not mounted',
+    env: { CA_PROVIDER: 'GkeWorkloadCertificate' },
+    proxyMetadata: { ISTIO_META_TLS_CLIENT_ROOT_CERT: 'root.pem' },
+    line: /^Error: workload certificate file \S+\/certificates\.pem is not present/m,
+  },
+];
+
+for (const { name, env, proxyMetadata, line } of certificateCases) {
+  test(`${name}: the agent ends with 255 and says so`, async () => {
+    await using workspace = await createWorkspace();
+    const [statusPort = 0] = await freePorts(1);
+    const proxyConfig = {
+      ...mutualTls,
+      statusPort,
+      ...(proxyMetadata === undefined ? {} : { proxyMetadata }),
+    };
+    const { code, stderr } = await runCommand(['proxy', 'sidecar'], {
+      cwd: workspace.root,
+      env: { ...podEnv, PROXY_CONFIG: JSON.stringify(proxyConfig), ...env },
+    });
+    assert.match(stderr, line);
+    assert.equal(code, 255);
+  });
+}

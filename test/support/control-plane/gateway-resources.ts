@@ -24,6 +24,18 @@ export interface HttpListenerOptions {
   readonly filters?: readonly string[];
   /** Default `http.<port>`. */
   readonly routeName?: string;
+  /** Default: plaintext. */
+  readonly tls?: MutualTls;
+}
+
+/** Mutual TLS with secrets from the agent, as istiod asks for it. */
+export interface MutualTls {
+  /** SDS name of key and chain; default `default`. */
+  readonly certificate?: string;
+  /** SDS name of the roots; default `ROOTCA`. */
+  readonly roots?: string;
+  /** The bootstrap's cluster that `roots` come from; default `sds-grpc`, where `certificate` always comes from. */
+  readonly rootsCluster?: string;
 }
 
 /** A TCP listener of the gateway. */
@@ -123,16 +135,45 @@ export function clusterEndpoints(cluster: string, ...endpoints: readonly Endpoin
 }
 
 function listener(
-  options: { readonly name?: string; readonly port: number },
+  options: { readonly name?: string; readonly port: number; readonly tls?: MutualTls },
   filters: readonly object[],
 ): Resource {
+  const socket = options.tls === undefined ? {} : { transport_socket: mutualTlsSocket(options.tls) };
   const name = options.name ?? `127.0.0.1_${options.port}`;
   return configResource(name, typeUrls.lds, 'envoy.config.listener.v3.Listener', {
     name,
     address: { socket_address: { address: '127.0.0.1', port_value: options.port } },
-    filter_chains: [{ filters }],
+    filter_chains: [{ filters, ...socket }],
     traffic_direction: 'OUTBOUND',
   });
+}
+
+/** As istiod writes it (istio/istio `pilot/pkg/security/model/authentication.go`). */
+function mutualTlsSocket(tls: MutualTls): object {
+  const { certificate = 'default', roots = 'ROOTCA', rootsCluster = 'sds-grpc' } = tls;
+  return {
+    name: 'envoy.transport_sockets.tls',
+    typed_config: packed('envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext', {
+      require_client_certificate: { value: true },
+      common_tls_context: {
+        tls_certificate_sds_secret_configs: [{ name: certificate, sds_config: sdsSource('sds-grpc') }],
+        validation_context_sds_secret_config: { name: roots, sds_config: sdsSource(rootsCluster) },
+      },
+    }),
+  };
+}
+
+function sdsSource(cluster: string): object {
+  return {
+    api_config_source: {
+      api_type: 'GRPC',
+      transport_api_version: 'V3',
+      set_node_on_first_message_only: true,
+      grpc_services: [{ envoy_grpc: { cluster_name: cluster } }],
+    },
+    initial_fetch_timeout: { seconds: 0 },
+    resource_api_version: 'V3',
+  };
 }
 
 function extensionFilter(name: string, allowedTypes: readonly string[]): object {

@@ -8,6 +8,7 @@ import {
   clusterEndpoints,
   edsCluster,
   httpListener,
+  type MutualTls,
   routeToCluster,
   staticCluster,
   tcpListener,
@@ -30,6 +31,8 @@ export interface GatewayWorldOptions {
   readonly extensions?: readonly Resource[];
   /** ECDS filters without a resource: the listener waits for them until one comes. */
   readonly pendingFilters?: readonly string[];
+  /** Of an HTTP listener; default: plaintext. */
+  readonly tls?: MutualTls;
 }
 
 /** The one cluster of a gateway world. */
@@ -50,7 +53,10 @@ export function gatewayWorld(options: GatewayWorldOptions): World {
       ? [staticCluster(backendCluster, { port: backendPort })]
       : [edsCluster(backendCluster), clusterEndpoints(backendCluster, { port: backendPort })]),
     ...(kind === 'http'
-      ? [httpListener({ port, filters }), routeToCluster(`http.${port}`, backendCluster)]
+      ? [
+          httpListener({ port, filters, ...(options.tls === undefined ? {} : { tls: options.tls }) }),
+          routeToCluster(`http.${port}`, backendCluster),
+        ]
       : [tcpListener({ port, filters, cluster: backendCluster })]),
     ...plugins.map((plugin) => plugin.resource),
     ...extensions,
