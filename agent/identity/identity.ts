@@ -4,14 +4,13 @@ import type { IdentityMetrics, ServedCertificate } from '../../metrics/identity-
 import type { IdentityConfig } from '../config/identity-config.ts';
 import type { BootstrapFacts } from '../envoy/bootstrap.ts';
 import type { LogRoot } from '../log.ts';
-import { CaClient } from './ca-client.ts';
-import { CertificateIssuer } from './certificate-issuer.ts';
+import type { CertificateIssuer } from './certificate-issuer.ts';
 import { CertificateStore } from './certificate-store.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { FileCertificates } from './file-certificates.ts';
 import { IdentityError } from './identity-error.ts';
 import { OutputFiles } from './output-files.ts';
-import { SdsServer } from './sds-server.ts';
+import type { SdsServer } from './sds-server.ts';
 import { workloadName, workloadRootName } from './secret-name.ts';
 import { probeSocket } from './socket-probe.ts';
 import { WarmUp } from './warm-up.ts';
@@ -147,12 +146,18 @@ export class WorkloadIdentity {
       random,
     });
     const warmUp = new WarmUp({ source: store, log: logRoot.scope('sds'), clock, random });
-    return { store, warmUp, server: config.isEnvoyEnabled ? this.#makeServer(mode, store) : undefined };
+    const server = config.isEnvoyEnabled ? await this.#makeServer(mode, store) : undefined;
+    return { store, warmUp, server };
   }
 
   async #makeIssuer(): Promise<CertificateIssuer> {
     const { config, metrics, logRoot } = this.#options;
     const { ca, csr, certificateTtlMs } = config;
+    // Start-up time and memory of pods whose certificates come from elsewhere.
+    const [{ CaClient }, { CertificateIssuer }] = await Promise.all([
+      import('./ca-client.ts'),
+      import('./certificate-issuer.ts'),
+    ]);
     const signer = new CaClient({
       config: ca,
       metrics,
@@ -173,7 +178,8 @@ export class WorkloadIdentity {
     });
   }
 
-  #makeServer(mode: Mode, source: CertificateStore): SdsServer {
+  async #makeServer(mode: Mode, source: CertificateStore): Promise<SdsServer> {
+    const { SdsServer } = await import('./sds-server.ts');
     const { config, metrics, logRoot } = this.#options;
     const { crlPath, keyProvider } = config;
     return new SdsServer({

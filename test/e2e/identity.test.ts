@@ -24,12 +24,9 @@ for (const mode of modes) {
       await workspace.write('client/key.pem', client.key);
       await workspace.write('client/cert.pem', client.certificate);
       await workspace.write('client/root.pem', authorities.workloads.certificate);
-      const output = await openSslExchange(
-        'GET / HTTP/1.1\r\nhost: backend\r\nconnection: close\r\n\r\n',
-        ...['s_client', '-connect', `127.0.0.1:${sidecar.port}`, '-ign_eof', '-verify_return_error'],
-        ...['-CAfile', workspace.path('client/root.pem')],
-        ...['-cert', workspace.path('client/cert.pem'), '-key', workspace.path('client/key.pem')],
-      );
+      const words = `s_client -connect 127.0.0.1:${sidecar.port} -ign_eof -verify_return_error -CAfile ${workspace.path('client/root.pem')} -cert ${workspace.path('client/cert.pem')} -key ${workspace.path('client/key.pem')}`;
+      const request = 'GET / HTTP/1.1\r\nhost: backend\r\nconnection: close\r\n\r\n';
+      const output = await openSslExchange(request, ...words.split(' '));
       assert.match(output, /Verify return code: 0 \(ok\)/);
       assert.match(output, /HTTP\/1\.1 200 OK/);
       const presented = /-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----/s.exec(output)?.[0] ?? '';
