@@ -2,12 +2,12 @@ import { stat } from 'node:fs/promises';
 import type { ServerHttp2Stream } from 'node:http2';
 import type { IdentityMetrics } from '../../metrics/identity-metrics.ts';
 import type { KeyProvider } from '../config/identity-config.ts';
+import { GrpcListener } from '../grpc/listener.ts';
 import { describeError, type Logger } from '../log.ts';
 import { rejectStream } from '../xds/downstream-writer.ts';
 import { grpcCode } from '../xds/grpc-status.ts';
 import type { SecretSource } from './certificate-store.ts';
 import { type Clock, wait } from './clock.ts';
-import { GrpcListener } from './grpc-listener.ts';
 import { MemoryBudget } from './memory-budget.ts';
 import type { SecretExtras } from './secret-messages.ts';
 import { SecretStream } from './secret-stream.ts';
@@ -18,6 +18,13 @@ const maxHeldBytes = 64 * 1024 * 1024;
 /** Tries to bind, the first included (`security/pkg/nodeagent/sds/server.go`). */
 const maxBindCount = 5;
 const firstBindWaitMs = 1000;
+/** Envoy, or an application that takes its certificate here, may run as another user. */
+const socketMode = 0o666;
+/** As the stock agent (`security/pkg/nodeagent/sds/server.go`). */
+const maxConcurrentStreams = 100_000;
+/** Envoy has one or two connections; what a client beyond this has in mind is nothing good. */
+const maxConnectionCount = 1000;
+const maxSessionMemoryMb = 128;
 /** Envoy is gone when the agent ends; another client gets this long to read its status. */
 const closeGraceMs = 200;
 
@@ -82,7 +89,12 @@ export class SdsServer {
   async #bind(): Promise<boolean> {
     const { socketPath, log } = this.#options;
     const listener = new GrpcListener({
+      name: 'SDS',
       socketPath,
+      socketMode,
+      maxConcurrentStreams,
+      maxConnectionCount,
+      maxSessionMemoryMb,
       onCall: (path, stream) => this.#onCall(path, stream),
       log,
     });

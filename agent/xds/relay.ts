@@ -1,8 +1,9 @@
 import type { ServerHttp2Stream } from 'node:http2';
 import type { XdsMetrics } from '../../metrics/xds-metrics.ts';
 import type { XdsConfig } from '../config/agent-config.ts';
+import type { GrpcListener } from '../grpc/listener.ts';
 import type { Logger } from '../log.ts';
-import { DownstreamListener } from './downstream.ts';
+import { downstreamListener } from './downstream.ts';
 import { rejectStream } from './downstream-writer.ts';
 import { grpcCode } from './grpc-status.ts';
 import type { InterceptorFactory, StreamKind } from './interceptor.ts';
@@ -45,7 +46,7 @@ export interface RelaySnapshot {
 export class AdsRelay {
   readonly #options: AdsRelayOptions;
   readonly #backoff: RedialBackoff;
-  readonly #listener: DownstreamListener;
+  readonly #listener: GrpcListener;
   readonly #pairs = new Set<StreamPair>();
   #current: StreamPair | undefined;
   #streamCount = 0;
@@ -55,7 +56,7 @@ export class AdsRelay {
   constructor(options: AdsRelayOptions) {
     this.#options = options;
     this.#backoff = options.backoff ?? new RedialBackoff();
-    this.#listener = new DownstreamListener(options.config, {
+    this.#listener = downstreamListener(options.config, {
       onStream: (kind, stream) => this.#accept(kind, stream),
       log: options.log,
     });

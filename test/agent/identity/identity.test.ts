@@ -4,15 +4,15 @@ import { mkdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/p
 import { dirname, join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { status } from '@grpc/grpc-js';
-import { GrpcListener } from '../../../agent/identity/grpc-listener.ts';
 import type { Secret } from '../../../agent/identity/secret-messages.ts';
 import { Authority, type KeyedCertificate } from '../../support/certificate-authority/authority.ts';
 import { CaServer } from '../../support/certificate-authority/ca-server.ts';
 import { openSsl, openSslSkipReason } from '../../support/certificate-authority/open-ssl.ts';
+import { SdsProvider } from '../../support/sds-provider.ts';
 import { serverName, spiffeId, startCa, token } from './ca-fixture.ts';
 import { FakeClock } from './fake-clock.ts';
 import { makeIdentity } from './identity-fixture.ts';
-import { atEnd, LogCapture, type ReadAnswer, SdsClient, temporaryFolder } from './sds-fixture.ts';
+import { atEnd, type ReadAnswer, SdsClient, temporaryFolder } from './sds-fixture.ts';
 
 const hourMs = 3_600_000;
 const refusal = { kind: 'status', code: status.PERMISSION_DENIED, message: 'no' } as const;
@@ -262,13 +262,8 @@ test('certificates of other files are served and pushed by their paths', async (
 
 test('beside an external provider only files are served, on another socket, and no CA is asked', async (t) => {
   const { identity, config, socketPath, ca, folder, logs, authority } = await startPod(t);
-  const external = new GrpcListener({
-    socketPath,
-    onCall: () => undefined,
-    log: new LogCapture().root.scope('sds'),
-  });
-  await external.listen();
-  atEnd(t, async () => external.close({ graceMs: 0 }));
+  const external = await SdsProvider.start(socketPath, {});
+  atEnd(t, async () => external.close());
   assert.deepEqual(await identity.start(), {
     isCredentialSocketPresent: false,
     isFileCredentialServed: true,
@@ -298,13 +293,9 @@ test('a socket of an agent before us is replaced', async (t) => {
 
 test('an external provider of gateway credentials is seen', async (t) => {
   const { identity, config } = await startPod(t);
-  const provider = new GrpcListener({
-    socketPath: config.credentialSocketPath,
-    onCall: () => undefined,
-    log: new LogCapture().root.scope('sds'),
-  });
-  await provider.listen();
-  atEnd(t, async () => provider.close({ graceMs: 0 }));
+  await mkdir(dirname(config.credentialSocketPath), { recursive: true });
+  const provider = await SdsProvider.start(config.credentialSocketPath, {});
+  atEnd(t, async () => provider.close());
   assert.deepEqual(await identity.start(), {
     isCredentialSocketPresent: true,
     isFileCredentialServed: false,

@@ -6,8 +6,8 @@ import { createServer as createHttp2Server } from 'node:http2';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
-import { GrpcListener } from '../../../agent/identity/grpc-listener.ts';
 import { probeSocket } from '../../../agent/identity/socket-probe.ts';
+import { SdsProvider } from '../../support/sds-provider.ts';
 import { atEnd, LogCapture, temporaryFolder } from './sds-fixture.ts';
 
 const options = { log: new LogCapture().root.scope('sds'), signal: new AbortController().signal };
@@ -51,9 +51,8 @@ test('nothing there is no socket', async (t) => {
 
 test('a gRPC server is a healthy socket, and stays', async (t) => {
   const path = join(await temporaryFolder(t), 'socket');
-  const listener = new GrpcListener({ socketPath: path, onCall: () => undefined, log: options.log });
-  await listener.listen();
-  atEnd(t, async () => listener.close({ graceMs: 0 }));
+  const provider = await SdsProvider.start(path, {});
+  atEnd(t, async () => provider.close());
   assert.equal(await probeSocket(path, options), true);
   assert.equal(await probeSocket(path, options), true);
 });

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { access, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import test from 'node:test';
-import type { ListenError } from '../../../agent/xds/downstream.ts';
+import type { ListenError } from '../../../agent/grpc/listener.ts';
 import { clusterType, deltaRequest, deltaResponse, extensionType, listenerType } from './messages.ts';
 import { openRawEnvoy, sotwPath, startRawIstiod } from './raw-peers.ts';
 import { startRelay } from './relay-fixture.ts';
