@@ -1,6 +1,6 @@
 import { lookup } from 'node:dns/promises';
 import { BlockList, connect, isIP, type Socket } from 'node:net';
-import { unlessAborted } from '../identity/clock.ts';
+import { unlessAborted } from '../clock.ts';
 import { describeError } from '../log.ts';
 import { ProbeError } from './probe-error.ts';
 

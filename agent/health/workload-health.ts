@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { unlessAborted } from '../identity/clock.ts';
+import { unlessAborted } from '../clock.ts';
 import { describeError, type Logger } from '../log.ts';
 import {
   countResult,

@@ -1,6 +1,7 @@
 import type { OutgoingHttpHeaders } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { IdentityMetrics } from '../../metrics/identity-metrics.ts';
+import { type Clock, wait } from '../clock.ts';
 import type { CaConfig } from '../config/identity-config.ts';
 import { describeError, type Logger } from '../log.ts';
 import { dial } from '../xds/dial.ts';
@@ -10,7 +11,6 @@ import { isLoopback, readToken } from '../xds/request-metadata.ts';
 import { readRoots } from '../xds/tls-material.ts';
 import { describeRefusal, describeUnreachable } from './ca-failure.ts';
 import { decodeSigningAnswer, encodeSigningRequest, type SigningRequest } from './ca-messages.ts';
-import { type Clock, wait } from './clock.ts';
 import { IdentityError } from './identity-error.ts';
 import { callUnary } from './unary-call.ts';
 

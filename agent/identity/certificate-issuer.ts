@@ -1,8 +1,8 @@
 import type { IdentityMetrics } from '../../metrics/identity-metrics.ts';
+import type { Clock } from '../clock.ts';
 import type { CsrConfig } from '../config/identity-config.ts';
 import { describeError, type Logger } from '../log.ts';
 import type { CertificateSigner } from './ca-client.ts';
-import type { Clock } from './clock.ts';
 import { type CertificateRequest, createCertificateRequest } from './csr.ts';
 import { IdentityError } from './identity-error.ts';
 import { certificateBlocks, joinCertificates, parseCertificate } from './pem.ts';

@@ -1,8 +1,8 @@
 import type { ServedCertificate } from '../../metrics/identity-metrics.ts';
+import { type Clock, unlessAborted } from '../clock.ts';
 import type { RotationRule, WorkloadFiles } from '../config/identity-config.ts';
 import type { Logger } from '../log.ts';
 import type { IssuedCertificate } from './certificate-issuer.ts';
-import { type Clock, unlessAborted } from './clock.ts';
 import { type FileCertificates, isFilled } from './file-certificates.ts';
 import { IdentityError } from './identity-error.ts';
 import type { OutputContents, OutputFiles } from './output-files.ts';

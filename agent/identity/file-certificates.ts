@@ -1,10 +1,10 @@
 import { createPrivateKey, type KeyObject } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import type { IdentityMetrics } from '../../metrics/identity-metrics.ts';
+import { BackOff, defaultBackOff } from '../back-off.ts';
+import { type Clock, wait } from '../clock.ts';
+import { FileWatch } from '../files/file-watch.ts';
 import { describeError, type Logger } from '../log.ts';
-import { BackOff, defaultBackOff } from './backoff.ts';
-import { type Clock, wait } from './clock.ts';
-import { FileWatch } from './file-watch.ts';
 import { IdentityError } from './identity-error.ts';
 import { certificateBlocks, parseCertificate } from './pem.ts';
 import { readRegularFile } from './regular-file.ts';
@@ -43,9 +43,18 @@ export class FileCertificates {
 
   constructor(options: FileCertificatesOptions) {
     this.#options = options;
-    const { debounceMs, onChange, metrics, log, clock, random } = options;
-    const onFailure = metrics.fileWatchFailed;
-    this.#watch = new FileWatch({ debounceMs, onChange, onFailure, log, clock, random });
+    const { debounceMs, metrics, log, clock, random } = options;
+    this.#watch = new FileWatch({
+      debounceMs,
+      onChange: (resource) => {
+        log.info('file certificate changed, pushing to proxy', { resource });
+        options.onChange(resource);
+      },
+      onFailure: metrics.fileWatchFailed,
+      log,
+      clock,
+      random,
+    });
   }
 
   /**
@@ -150,6 +159,7 @@ export class FileCertificates {
       );
     }
     this.#watched.add(resourceName);
+    this.#options.log.info('adding watcher for file certificate', { resource: resourceName });
   }
 }
 

@@ -1,12 +1,12 @@
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { IdentityMetrics, ServedCertificate } from '../../metrics/identity-metrics.ts';
+import { type Clock, systemClock } from '../clock.ts';
 import type { IdentityConfig } from '../config/identity-config.ts';
 import type { BootstrapFacts } from '../envoy/bootstrap.ts';
 import type { LogRoot } from '../log.ts';
 import type { CertificateIssuer } from './certificate-issuer.ts';
 import { CertificateStore } from './certificate-store.ts';
-import { type Clock, systemClock } from './clock.ts';
 import { FileCertificates } from './file-certificates.ts';
 import { IdentityError } from './identity-error.ts';
 import { OutputFiles } from './output-files.ts';

@@ -1,13 +1,13 @@
 import { stat } from 'node:fs/promises';
 import type { ServerHttp2Stream } from 'node:http2';
 import type { IdentityMetrics } from '../../metrics/identity-metrics.ts';
+import { type Clock, wait } from '../clock.ts';
 import type { KeyProvider } from '../config/identity-config.ts';
 import { GrpcListener } from '../grpc/listener.ts';
 import { describeError, type Logger } from '../log.ts';
 import { rejectStream } from '../xds/downstream-writer.ts';
 import { grpcCode } from '../xds/grpc-status.ts';
 import type { SecretSource } from './certificate-store.ts';
-import { type Clock, wait } from './clock.ts';
 import { MemoryBudget } from './memory-budget.ts';
 import type { SecretExtras } from './secret-messages.ts';
 import { SecretStream } from './secret-stream.ts';

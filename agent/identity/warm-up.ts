@@ -1,7 +1,7 @@
+import { BackOff, defaultBackOff } from '../back-off.ts';
+import { type Clock, wait } from '../clock.ts';
 import { describeError, type Logger } from '../log.ts';
-import { BackOff, defaultBackOff } from './backoff.ts';
 import type { SecretSource } from './certificate-store.ts';
-import { type Clock, wait } from './clock.ts';
 import { workloadName, workloadRootName } from './secret-name.ts';
 
 export interface WarmUpOptions {

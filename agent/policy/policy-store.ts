@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
+import { systemClock } from '../clock.ts';
+import { FileWatch } from '../files/file-watch.ts';
 import { describeError, type Logger } from '../log.ts';
-import { FileWatch } from './file-watch.ts';
 import { type Policy, permissivePolicy } from './policy-data.ts';
 import type { PolicyLoad } from './policy-file.ts';
 import { formatPolicyProblem, PolicyFileError, type PolicyProblem } from './policy-problem.ts';
@@ -10,8 +11,9 @@ export interface PolicyStoreOptions {
   readonly path: string | undefined;
   readonly log: Logger;
   readonly now?: () => number;
-  /** See `FileWatchOptions`. */
+  /** See `FileWatchOptions`; default 100. */
   readonly debounceMs?: number;
+  /** Default 10000. */
   readonly pollIntervalMs?: number;
 }
 
@@ -56,10 +58,14 @@ export class PolicyStore {
     this.#file = options.path === undefined ? undefined : resolve(options.path);
     this.#loadedAtMs = this.#now();
     this.#watch = new FileWatch({
+      debounceMs: options.debounceMs ?? 100,
+      pollIntervalMs: options.pollIntervalMs ?? 10_000,
+      // A file that could not be read may be given another mode.
+      isModeWatched: true,
+      onChange: () => void this.reload(),
       log: options.log,
-      onSignal: () => void this.reload(),
-      ...(options.debounceMs === undefined ? {} : { debounceMs: options.debounceMs }),
-      ...(options.pollIntervalMs === undefined ? {} : { pollIntervalMs: options.pollIntervalMs }),
+      clock: systemClock,
+      random: Math.random,
     });
   }
 
@@ -147,7 +153,6 @@ export class PolicyStore {
   async #load(file: string): Promise<PolicyLoad> {
     const { loadPolicyFile } = await import('./policy-file.ts');
     for (let readCount = 1; ; readCount += 1) {
-      await this.#watch.renew();
       const load = await loadPolicyFile(file);
       const isNew = await this.#watch.set(load.watched);
       if (!isNew || readCount === maxReadCount) return load;

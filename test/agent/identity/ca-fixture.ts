@@ -1,9 +1,9 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
+import { type Clock, systemClock } from '../../../agent/clock.ts';
 import type { CaConfig } from '../../../agent/config/identity-config.ts';
 import { CaClient } from '../../../agent/identity/ca-client.ts';
-import { type Clock, systemClock } from '../../../agent/identity/clock.ts';
 import { Authority } from '../../support/certificate-authority/authority.ts';
 import { CaServer, type CaServerOptions } from '../../support/certificate-authority/ca-server.ts';
 import { atEnd, LogCapture, MetricsCapture, temporaryFolder } from './sds-fixture.ts';

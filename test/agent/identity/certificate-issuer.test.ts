@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
+import { systemClock } from '../../../agent/clock.ts';
 import { acceptChain, CertificateIssuer } from '../../../agent/identity/certificate-issuer.ts';
-import { systemClock } from '../../../agent/identity/clock.ts';
 import { createCertificateRequest } from '../../../agent/identity/csr.ts';
 import { IdentityError } from '../../../agent/identity/identity-error.ts';
 import { rotationTimeMs } from '../../../agent/identity/rotation.ts';

@@ -2,15 +2,15 @@ import assert from 'node:assert/strict';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import test, { type TestContext } from 'node:test';
+import { systemClock } from '../../../agent/clock.ts';
 import type { IssuedCertificate } from '../../../agent/identity/certificate-issuer.ts';
 import { CertificateStore, type CertificateStoreOptions } from '../../../agent/identity/certificate-store.ts';
-import { systemClock } from '../../../agent/identity/clock.ts';
 import { FileCertificates } from '../../../agent/identity/file-certificates.ts';
 import { IdentityError } from '../../../agent/identity/identity-error.ts';
 import { OutputFiles } from '../../../agent/identity/output-files.ts';
 import { Authority } from '../../support/certificate-authority/authority.ts';
+import { FakeClock } from '../../support/fake-clock.ts';
 import { EventQueue } from '../xds/event-queue.ts';
-import { FakeClock } from './fake-clock.ts';
 import { atEnd, LogCapture, MetricsCapture, temporaryFolder } from './sds-fixture.ts';
 
 const hourMs = 3_600_000;

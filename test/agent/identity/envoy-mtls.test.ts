@@ -4,10 +4,10 @@ import test from 'node:test';
 import { connect, type PeerCertificate, type TLSSocket } from 'node:tls';
 import { Authority } from '../../support/certificate-authority/authority.ts';
 import { EnvoyProcess, envoyBinary } from '../../support/envoy.ts';
+import { FakeClock } from '../../support/fake-clock.ts';
 import { freePorts } from '../../support/free-ports.ts';
 import { createWorkspace } from '../../support/workspace.ts';
 import { spiffeId, startCa } from './ca-fixture.ts';
-import { FakeClock } from './fake-clock.ts';
 import { makeIdentity } from './identity-fixture.ts';
 import { atEnd } from './sds-fixture.ts';
 

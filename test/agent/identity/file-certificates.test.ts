@@ -4,13 +4,13 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { promisify } from 'node:util';
-import { type Clock, systemClock } from '../../../agent/identity/clock.ts';
+import { type Clock, systemClock } from '../../../agent/clock.ts';
 import { FileCertificates } from '../../../agent/identity/file-certificates.ts';
 import { IdentityError } from '../../../agent/identity/identity-error.ts';
 import { Authority } from '../../support/certificate-authority/authority.ts';
 import { openSsl, openSslSkipReason } from '../../support/certificate-authority/open-ssl.ts';
+import { FakeClock } from '../../support/fake-clock.ts';
 import { EventQueue } from '../xds/event-queue.ts';
-import { FakeClock } from './fake-clock.ts';
 import { atEnd, LogCapture, MetricsCapture, temporaryFolder } from './sds-fixture.ts';
 
 const authority = Authority.createRoot('root');

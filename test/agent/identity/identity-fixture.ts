@@ -1,10 +1,10 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
+import type { Clock } from '../../../agent/clock.ts';
 import { ConfigReport } from '../../../agent/config/config-report.ts';
 import type { IdentityConfig } from '../../../agent/config/identity-config.ts';
 import { type IdentityValues, readIdentityConfig } from '../../../agent/config/identity-settings.ts';
-import type { Clock } from '../../../agent/identity/clock.ts';
 import { WorkloadIdentity } from '../../../agent/identity/identity.ts';
 import { atEnd, LogCapture, MetricsCapture } from './sds-fixture.ts';
 

@@ -8,9 +8,9 @@ import type { Secret } from '../../../agent/identity/secret-messages.ts';
 import { Authority, type KeyedCertificate } from '../../support/certificate-authority/authority.ts';
 import { CaServer } from '../../support/certificate-authority/ca-server.ts';
 import { openSsl, openSslSkipReason } from '../../support/certificate-authority/open-ssl.ts';
+import { FakeClock } from '../../support/fake-clock.ts';
 import { SdsProvider } from '../../support/sds-provider.ts';
 import { serverName, spiffeId, startCa, token } from './ca-fixture.ts';
-import { FakeClock } from './fake-clock.ts';
 import { makeIdentity } from './identity-fixture.ts';
 import { atEnd, type ReadAnswer, SdsClient, temporaryFolder } from './sds-fixture.ts';
 

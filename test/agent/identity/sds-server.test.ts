@@ -8,7 +8,7 @@ import type { SecretSource } from '../../../agent/identity/certificate-store.ts'
 import { IdentityError } from '../../../agent/identity/identity-error.ts';
 import { SdsServer, type SdsServerOptions } from '../../../agent/identity/sds-server.ts';
 import type { Secret } from '../../../agent/identity/secret-messages.ts';
-import { FakeClock } from './fake-clock.ts';
+import { FakeClock } from '../../support/fake-clock.ts';
 import { recordedMessages, recordingSkipReason } from './recording.ts';
 import { atEnd, LogCapture, MetricsCapture, nodeId, SdsClient, temporaryFolder } from './sds-fixture.ts';
 import { decodeSecretResponse } from './secret-codec.ts';

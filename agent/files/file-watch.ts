@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
+import { BackOff, defaultBackOff } from '../back-off.ts';
+import type { Clock } from '../clock.ts';
 import { describeError, type Logger } from '../log.ts';
-import { BackOff, defaultBackOff } from './backoff.ts';
-import type { Clock } from './clock.ts';
 import { FolderWatches } from './folder-watches.ts';
 import { type FileState, tracePath } from './watch-trace.ts';
 
@@ -10,8 +10,15 @@ export interface FileWatchOptions {
   readonly debounceMs: number;
   /** The file under `key` is another than before, has come or has gone. */
   readonly onChange: (key: string) => void;
-  /** A watch could not be made or broke; it is tried again. */
-  readonly onFailure: () => void;
+  /** A watch could not be made or broke; it is in the log, and is tried again. */
+  readonly onFailure?: () => void;
+  /**
+   * Between two looks at all files, for file systems that send no events and links into other machines' folders.
+   * Undefined: none.
+   */
+  readonly pollIntervalMs?: number;
+  /** A new mode or owner of the file counts too. Default false: behind links alone, where it comes with a swap. */
+  readonly isModeWatched?: boolean;
   readonly log: Logger;
   readonly clock: Clock;
   /** In [0, 1). */
@@ -43,11 +50,13 @@ export class FileWatch {
   readonly #options: FileWatchOptions;
   readonly #folders: FolderWatches;
   readonly #targets = new Map<string, Target>();
+  #poll: Disposable | undefined;
+  #isClosed = false;
 
   constructor(options: FileWatchOptions) {
     this.#options = options;
     this.#folders = new FolderWatches({
-      onFailure: (error) => this.#reportFailure('certificate watch error', { reason: describeError(error) }),
+      onFailure: (error) => this.#reportFailure('file watch error', { reason: describeError(error) }),
     });
   }
 
@@ -56,6 +65,7 @@ export class FileWatch {
    * at which it resolves, so a file is to be read afterwards.
    */
   async add(key: string, path: string): Promise<void> {
+    if (this.#isClosed) return;
     const present = this.#targets.get(key);
     if (present?.path === path) {
       await present.look;
@@ -73,8 +83,19 @@ export class FileWatch {
       isRemoved: false,
     };
     this.#targets.set(key, target);
-    this.#options.log.info('adding watcher for file certificate', { path });
+    this.#schedulePoll();
     await this.#look(target);
+  }
+
+  /**
+   * Watches these files (absolute paths) and no others, each under its path as key. Resolves true when some are new:
+   * they may have changed before they were watched, so they are to be read again.
+   */
+  async set(paths: readonly string[]): Promise<boolean> {
+    for (const key of this.#targets.keys()) if (!paths.includes(key)) this.remove(key);
+    const isNew = paths.some((path) => !this.#targets.has(path));
+    await Promise.all(paths.map((path) => this.add(path, path)));
+    return isNew;
   }
 
   /** Ends the watch of `key`. */
@@ -85,14 +106,28 @@ export class FileWatch {
     target.isRemoved = true;
     target.timer?.[Symbol.dispose]();
     this.#folders.listen(target.listener, []);
+    if (this.#targets.size > 0) return;
+    this.#poll?.[Symbol.dispose]();
+    this.#poll = undefined;
   }
 
-  /** Ends all watches. Resolves when nothing of them is going on any more. */
+  /** Ends all watches, for good. Resolves when nothing of them is going on any more. Safe twice. */
   async close(): Promise<void> {
+    this.#isClosed = true;
     const looks = [...this.#targets.values()].flatMap(({ look }) => look ?? []);
     for (const key of this.#targets.keys()) this.remove(key);
     this.#folders.close();
     await Promise.all(looks);
+  }
+
+  #schedulePoll(): void {
+    const { clock, pollIntervalMs } = this.#options;
+    if (pollIntervalMs === undefined) return;
+    this.#poll ??= clock.schedule(pollIntervalMs, () => {
+      this.#poll = undefined;
+      for (const target of this.#targets.values()) void this.#look(target);
+      this.#schedulePoll();
+    });
   }
 
   #lookSoon(target: Target, delayMs: number): void {
@@ -114,7 +149,7 @@ export class FileWatch {
   async #lookAndListen(target: Target): Promise<void> {
     try {
       for (let count = 0; count < maxLookCount; count += 1) {
-        const { state, points } = await tracePath(target.path);
+        const { state, points } = await tracePath(target.path, this.#options);
         if (target.isRemoved) return;
         // The root folder is not watched: what lies in it is as fixed as the machine.
         const isNew = this.#folders.listen(
@@ -143,15 +178,11 @@ export class FileWatch {
     const before = target.state;
     target.state = state;
     if (before === undefined || isDeepStrictEqual(before, state)) return;
-    this.#options.log.info('file certificate changed, pushing to proxy', {
-      path: target.path,
-      state: state.kind,
-    });
     this.#options.onChange(target.key);
   }
 
   #reportFailure(message: string, fields: Readonly<Record<string, string | number>>): void {
-    this.#options.onFailure();
+    this.#options.onFailure?.();
     this.#options.log.error(message, fields);
   }
 }

@@ -1,4 +1,4 @@
-import type { Clock } from '../../../agent/identity/clock.ts';
+import type { Clock } from '../../agent/clock.ts';
 
 interface Timer {
   readonly atMs: number;

@@ -12,7 +12,7 @@ export type FileState =
       readonly inode: bigint;
       readonly sizeBytes: bigint;
       readonly modifiedNs: bigint;
-      /** Undefined for a path without links: there a chmod is no change (`secretcache.go`, handleFileEvent). */
+      /** Undefined for a path without links, unless the mode is watched. */
       readonly changedNs: bigint | undefined;
     };
 
@@ -36,7 +36,10 @@ const maxLinkCount = 40;
  * changed. The kubelet's atomic swap is a new `..data` link in one of them. Throws what `lstat` throws for other
  * reasons than absence (permission, a loop of links).
  */
-export async function tracePath(path: string): Promise<PathTrace> {
+export async function tracePath(
+  path: string,
+  options: { readonly isModeWatched?: boolean } = {},
+): Promise<PathTrace> {
   const points: WatchPoint[] = [];
   const { root } = parse(path);
   const rest = partsOf(resolve(path));
@@ -63,7 +66,7 @@ export async function tracePath(path: string): Promise<PathTrace> {
         step satisfies never;
     }
   }
-  return { state: await stateOf(position, linkCount > 0), points };
+  return { state: await stateOf(position, options.isModeWatched === true || linkCount > 0), points };
 }
 
 function partsOf(absolute: string): string[] {
@@ -88,7 +91,7 @@ async function lookAt(path: string): Promise<Step> {
   }
 }
 
-async function stateOf(realPath: string, hasLinks: boolean): Promise<FileState> {
+async function stateOf(realPath: string, isModeWatched: boolean): Promise<FileState> {
   try {
     const { dev, ino, size, mtimeNs, ctimeNs } = await stat(realPath, { bigint: true });
     return {
@@ -98,7 +101,7 @@ async function stateOf(realPath: string, hasLinks: boolean): Promise<FileState> 
       inode: ino,
       sizeBytes: size,
       modifiedNs: mtimeNs,
-      changedNs: hasLinks ? ctimeNs : undefined,
+      changedNs: isModeWatched ? ctimeNs : undefined,
     };
   } catch (error) {
     if (isAbsence(error)) return { kind: 'absent' };

@@ -2,11 +2,11 @@ import assert from 'node:assert/strict';
 import { appendFile, chmod, mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import test, { type TestContext } from 'node:test';
-import { systemClock } from '../../../agent/identity/clock.ts';
-import { FileWatch } from '../../../agent/identity/file-watch.ts';
+import { systemClock } from '../../../agent/clock.ts';
+import { FileWatch } from '../../../agent/files/file-watch.ts';
+import { FakeClock } from '../../support/fake-clock.ts';
+import { atEnd, LogCapture, temporaryFolder } from '../identity/sds-fixture.ts';
 import { EventQueue } from '../xds/event-queue.ts';
-import { FakeClock } from './fake-clock.ts';
-import { atEnd, LogCapture, temporaryFolder } from './sds-fixture.ts';
 
 interface Watching {
   readonly watch: FileWatch;
@@ -19,12 +19,13 @@ interface Watching {
 
 async function startWatch(
   t: TestContext,
-  options: { debounceMs?: number; clock?: FakeClock } = {},
+  options: { debounceMs?: number; pollIntervalMs?: number; isModeWatched?: boolean; clock?: FakeClock } = {},
 ): Promise<Watching> {
   const folder = await temporaryFolder(t);
   const changes = new EventQueue<string>();
   const failures = new EventQueue<true>();
   const watch = new FileWatch({
+    ...options,
     debounceMs: options.debounceMs ?? 5,
     onChange: (key) => changes.push(key),
     onFailure: () => failures.push(true),
@@ -237,4 +238,60 @@ test('a watch that cannot be made is tried again with growing waits, and then te
   await clock.waitForTimer(5);
   clock.advance(5);
   assert.equal(await changes.next(), 'key');
+});
+
+test('a set of files takes the place of the one before, and tells when some are new', async (t) => {
+  const { watch, folder, changes } = await startWatch(t);
+  const [one, two] = [join(folder, 'one.yaml'), join(folder, 'two.yaml')];
+  assert.deepEqual(
+    [await watch.set([one]), await watch.set([one]), await watch.set([one, two]), await watch.set([two])],
+    [true, false, true, false],
+  );
+  await write(one, '1');
+  await write(two, '2');
+  assert.equal(await changes.next(), two);
+  assert.equal(changes.pendingCount, 0);
+});
+
+test('with polls a change is told that no event has told', async (t) => {
+  const clock = new FakeClock();
+  // The debounce is never over: events lead nowhere, as where there are none.
+  const { watch, path, changes } = await startWatch(t, { clock, debounceMs: 1e9, pollIntervalMs: 10_000 });
+  await write(path, 'one');
+  await watch.add('key', path);
+  for (const text of ['another', 'one more']) {
+    await writeFile(path, text);
+    clock.advance(10_000);
+    assert.equal(await changes.next(), 'key');
+  }
+  clock.advance(10_000);
+  watch.remove('key');
+  assert.deepEqual(
+    clock.pendingDelaysMs.filter((delayMs) => delayMs <= 10_000),
+    [],
+  );
+  assert.equal(changes.pendingCount, 0);
+});
+
+test('chmod is a change everywhere where the mode is watched', async (t) => {
+  const { watch, path, changes } = await startWatch(t, { isModeWatched: true });
+  await write(path, 'one');
+  await watch.add('key', path);
+  await chmod(path, 0o600);
+  assert.equal(await changes.next(), 'key');
+});
+
+test('nothing is told after the end', async (t) => {
+  const { watch, path, changes } = await startWatch(t, { pollIntervalMs: 1 });
+  await write(path, 'one');
+  await watch.add('key', path);
+  await watch.close();
+  await watch.close();
+  await watch.add('late', path);
+  await writeFile(path, 'two');
+  const after = await startWatch(t);
+  await after.watch.add('other', path);
+  await writeFile(path, 'three');
+  assert.equal(await after.changes.next(), 'other');
+  assert.equal(changes.pendingCount, 0);
 });
