@@ -50,7 +50,7 @@ for (const [name, env, mode] of [
     });
     await ca.waitForCalls(1);
     assert.equal((await httpGet(`${agent.statusUrl}/healthz/ready`)).status, 503);
-    await agent.waitForLog(/NOT ready: workload certificate file \S+key\.pem of OUTPUT_CERTS/);
+    await agent.waitForLog(/NOT ready: \S+\/data\/cert-chain\.pem does not exist/);
     letGo();
     await agent.waitUntilReady();
     const path = (file: string): string => workspace.path(`var/lib/istio/data/${file}`);
