@@ -24,7 +24,7 @@ import {
 const page = fileURLToPath(new URL('../../../../shared/contract/cli-and-config.md', import.meta.url));
 const skip = existsSync(page) ? false : 'the page of the stock command line is not here';
 /** Settings of parts that the composition root does not start yet. */
-const pending: readonly string[] = ['CREDENTIAL_IDENTITY_PROVIDER', 'PROXY_CONFIG_XDS_AGENT'];
+const pending: readonly string[] = ['PROXY_CONFIG_XDS_AGENT'];
 const sources = fileURLToPath(new URL('../../../agent', import.meta.url));
 
 /** The text of the section that starts with this heading, to the next heading. */
