@@ -30,11 +30,21 @@ export async function openWasmPart(options: {
 }): Promise<WasmPart> {
   const { config, metrics, logRoot } = options;
   const log = logRoot.scope('wasm');
-  const store = await FileBlobStore.open({ folder: config.dataFolder, log });
+  const store = await FileBlobStore.open({
+    folder: config.dataFolder,
+    onEvicted: (digest) => {
+      metrics.plugins.evicted('quota', 1);
+      source.forget([digest]);
+    },
+    log,
+  });
+  metrics.plugins.watchCache(() => ({ sizeBytes: store.totalBytes, limitBytes: store.limitBytes }));
   const records = await FileRecordIndex.open({
     path: join(config.dataFolder, 'modules.json'),
     parse: parseCacheRecord,
     maxEntryCount: maxCacheRecordCount,
+    // `wasm pull` and `cache gc` write it too.
+    isShared: true,
     log,
   });
   const source = new CachedModuleSource({ config, store, records, metrics, log });

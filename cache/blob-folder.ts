@@ -81,18 +81,22 @@ export class BlobFolder {
   }
 
   /**
-   * Deletes what processes that are gone have left half-written; files of a running process and files with names
-   * that are not ours stay. Returns how many were deleted. Throws CacheError.
+   * Deletes what processes that are gone have left half-written, where it was not written to for `minAgeMs`; files of
+   * a running process and files with names that are not ours stay. Returns how many were deleted. Throws CacheError.
    */
-  async sweepOrphans(): Promise<number> {
-    let deletedCount = 0;
+  async sweepOrphans(minAgeMs: number): Promise<number> {
+    const orphans = await this.orphans(minAgeMs);
+    for (const name of orphans) await deleteFile(join(this.ingest, name), 'delete the orphan');
+    return orphans.length;
+  }
+
+  /** The names that `sweepOrphans` would delete. Throws CacheError. */
+  async orphans(minAgeMs: number): Promise<readonly string[]> {
+    const names: string[] = [];
     for await (const name of namesIn(this.ingest)) {
-      const path = join(this.ingest, name);
-      if (!(await isLeftByDeadProcess(name)) || !(await isRegularFile(path))) continue;
-      await deleteFile(path, 'delete the orphan');
-      deletedCount += 1;
+      if (await isOrphan(join(this.ingest, name), name, minAgeMs)) names.push(name);
     }
-    return deletedCount;
+    return names;
   }
 
   /**
@@ -133,8 +137,11 @@ export async function deleteFile(path: string, doing: string): Promise<void> {
   }
 }
 
-async function isRegularFile(path: string): Promise<boolean> {
-  return (await metadataOf(path))?.isFile() === true;
+/** Whether a process that is gone has left this temporary file, and nobody has written to it for `minAgeMs`. */
+export async function isOrphan(path: string, name: string, minAgeMs: number): Promise<boolean> {
+  if (!(await isLeftByDeadProcess(name))) return false;
+  const stats = await metadataOf(path);
+  return stats?.isFile() === true && Date.now() - Number(stats.mtimeMs) >= minAgeMs;
 }
 
 async function* namesIn(path: string): AsyncGenerator<string> {

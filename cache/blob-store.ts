@@ -23,11 +23,19 @@ export interface FileBlobStoreOptions {
   readonly folder: string;
   /**
    * Cap on all bytes kept and coming in; the least recently used blobs that nobody needs make room. Not set: the
-   * volume is the cap. What is to survive the first ingest after a start must be referenced before it.
+   * volume is the cap. A function is asked at each use; where it lowers the cap, the next ingest or purge makes it true.
+   * What is to survive the first ingest after a start must be referenced before it.
    */
-  readonly maxTotalBytes?: number;
+  readonly maxTotalBytes?: number | (() => number | undefined);
+  /** Called with each blob that was deleted to make room. Must not throw. */
+  readonly onEvicted?: (digest: Sha256) => void;
   /** A blob that was handed out less than this ago is never deleted. Default 5 minutes. */
   readonly graceMs?: number;
+  /**
+   * Half-written files of processes that are gone are swept at this age. Default 0; more where other processes use the
+   * folder that this one cannot see, as those of another container.
+   */
+  readonly orphanAgeMs?: number;
   readonly clock?: StoreClock;
   readonly log?: CacheLog | undefined;
 }
@@ -68,7 +76,8 @@ const blobMode = 0o440;
  */
 export class FileBlobStore implements BlobStore {
   readonly #folder: BlobFolder;
-  readonly #maxTotalBytes: number;
+  readonly #maxTotalBytes: () => number | undefined;
+  readonly #onEvicted: (digest: Sha256) => void;
   readonly #clock: StoreClock;
   readonly #log: CacheLog | undefined;
   readonly #index: BlobIndex;
@@ -83,7 +92,9 @@ export class FileBlobStore implements BlobStore {
 
   private constructor(options: FileBlobStoreOptions) {
     this.#folder = new BlobFolder(resolve(options.folder));
-    this.#maxTotalBytes = options.maxTotalBytes ?? Number.POSITIVE_INFINITY;
+    const { maxTotalBytes } = options;
+    this.#maxTotalBytes = typeof maxTotalBytes === 'function' ? maxTotalBytes : () => maxTotalBytes;
+    this.#onEvicted = options.onEvicted ?? (() => undefined);
     this.#clock = options.clock ?? { epochMs: Date.now, monotonicMs: () => performance.now() };
     this.#log = options.log;
     this.#index = new BlobIndex(options.graceMs ?? defaultGraceMs);
@@ -114,7 +125,7 @@ export class FileBlobStore implements BlobStore {
     const store = new FileBlobStore(options);
     await store.#tolerate('the module cache cannot be written', async () => store.#folder.prepare());
     await store.#tolerate('temporary module files of an earlier run are left', async () => {
-      const orphanCount = await store.#folder.sweepOrphans();
+      const orphanCount = await store.#folder.sweepOrphans(options.orphanAgeMs ?? 0);
       if (orphanCount > 0)
         store.#log?.info('swept temporary module files of an earlier run', { orphanCount });
     });
@@ -151,7 +162,10 @@ export class FileBlobStore implements BlobStore {
     this.#index.setReferences(owner, digests, this.#clock.epochMs());
   }
 
-  /** A blob whose file is gone counts as deleted, whoever references it. What cannot be deleted is kept. */
+  /**
+   * A blob whose file is gone counts as deleted, whoever references it. What cannot be deleted is kept. Then the quota
+   * is made true, where it was lowered: what that deletes is told to `onEvicted` only.
+   */
   async expire(unusedSinceMs: number): Promise<readonly Sha256[]> {
     this.#assertOpen();
     const gone: Sha256[] = [];
@@ -165,7 +179,22 @@ export class FileBlobStore implements BlobStore {
       });
       if (isGone) gone.push(digest);
     }
+    while (!this.#closing.signal.aborted && this.#isOverQuota()) {
+      if (!(await this.#evictOldest())) break;
+    }
     return gone;
+  }
+
+  /** Size of all blobs and of what is coming in. */
+  get totalBytes(): number {
+    let total = this.#index.totalBytes;
+    for (const ingest of this.#ingests) total += ingest.sizeBytes;
+    return total;
+  }
+
+  /** What `maxTotalBytes` is now; undefined: the volume is the cap. */
+  get limitBytes(): number | undefined {
+    return this.#maxTotalBytes();
   }
 
   get blobCount(): number {
@@ -316,21 +345,19 @@ export class FileBlobStore implements BlobStore {
 
   /** Makes the bytes that have come in fit under the quota. Throws `no_space` when what is needed leaves no room. */
   async #reserve(): Promise<void> {
-    if (this.#maxTotalBytes === Number.POSITIVE_INFINITY) return;
-    while (this.#totalBytes() > this.#maxTotalBytes) {
+    while (this.#isOverQuota()) {
       if (await this.#evictOldest()) continue;
       throw new CacheError(
         'no_space',
-        `cannot keep another module in ${this.#folder.root}: ${this.#totalBytes()} bytes are needed, the quota is ` +
-          `${this.#maxTotalBytes} and no unused module is left to delete; raise the quota`,
+        `cannot keep another module in ${this.#folder.root}: ${this.totalBytes} bytes are needed, the quota is ` +
+          `${this.limitBytes} and no unused module is left to delete; raise the quota`,
       );
     }
   }
 
-  #totalBytes(): number {
-    let total = this.#index.totalBytes;
-    for (const ingest of this.#ingests) total += ingest.sizeBytes;
-    return total;
+  #isOverQuota(): boolean {
+    const limitBytes = this.#maxTotalBytes();
+    return limitBytes !== undefined && this.totalBytes > limitBytes;
   }
 
   async #evictOldest(): Promise<boolean> {
@@ -341,6 +368,7 @@ export class FileBlobStore implements BlobStore {
       });
       if (!isEvicted) continue;
       this.#log?.info('deleted an unused module to make room', { digest });
+      this.#onEvicted(digest);
       return true;
     }
     return false;

@@ -1,12 +1,17 @@
-import { constants } from 'node:fs';
-import { mkdir, open, readdir, rename } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
-import { deleteFile } from './blob-folder.ts';
+import { readdir, rename } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { deleteFile, isOrphan, metadataOf } from './blob-folder.ts';
 import type { CacheLog } from './cache-log.ts';
-import { isLeftByDeadProcess, temporaryFileName } from './process-mark.ts';
+import {
+  type FileVersion,
+  isSameVersion,
+  readRecordFile,
+  temporaryPrefix,
+  versionOf,
+  writeRecordFile,
+} from './record-file.ts';
 import { errnoOf, storageFailure } from './storage-failure.ts';
-import { syncFolder } from './sync-queue.ts';
-import type { RecordIndex } from './types.ts';
+import type { SharedRecordIndex } from './types.ts';
 
 export interface FileRecordIndexOptions<Entry> {
   /** The JSON file. Its folder is made when it is missing. */
@@ -15,16 +20,19 @@ export interface FileRecordIndexOptions<Entry> {
   readonly parse: (value: unknown) => Entry | undefined;
   /** At least 1. Beyond it the record that was set longest ago goes. */
   readonly maxEntryCount: number;
+  /**
+   * True: other processes write the file too. Before each write, and with `refresh`, what they have set is taken over;
+   * of a key that both have set since, the one of this process counts. Records are never dropped because another has
+   * dropped them. Default false: the file is this process's alone.
+   */
+  readonly isShared?: boolean;
+  /**
+   * Temporary files of processes that are gone are swept at this age. Default 0; more where other processes use the
+   * folder that this one cannot see, as those of another container.
+   */
+  readonly orphanAgeMs?: number;
   readonly log?: CacheLog | undefined;
 }
-
-/** A larger file is no index of ours: it would have to be read whole. */
-const maxFileSizeBytes = 64 * 1024 * 1024;
-
-const formatVersion = 1;
-
-/** The file could be read and is not an index. */
-class DamagedIndexError extends Error {}
 
 /**
  * Records in one JSON file (0600), `{"version":1,"records":[[key, entry], ...]}`, the one set longest ago first.
@@ -33,11 +41,17 @@ class DamagedIndexError extends Error {}
  * next one. A crash loses at most what was set since the last write; the file is never half-written (temporary file,
  * fsync, rename). A write that fails is logged and tried again with the next change, with `flush` or with `close`.
  */
-export class FileRecordIndex<Entry> implements RecordIndex<Entry> {
+export class FileRecordIndex<Entry> implements SharedRecordIndex<Entry> {
   readonly #path: string;
   readonly #maxEntryCount: number;
+  readonly #parse: (value: unknown) => Entry | undefined;
+  readonly #isShared: boolean;
   readonly #log: CacheLog | undefined;
   readonly #records = new Map<string, Entry>();
+  /** Set or deleted here since the file was written. */
+  #changedKeys = new Set<string>();
+  /** Of the file whose records are known here. */
+  #version: FileVersion | undefined;
   /** Counts changes; the file has the state of `#writtenRevision`. */
   #revision = 0;
   #writtenRevision = 0;
@@ -47,6 +61,8 @@ export class FileRecordIndex<Entry> implements RecordIndex<Entry> {
   private constructor(options: FileRecordIndexOptions<Entry>) {
     this.#path = resolve(options.path);
     this.#maxEntryCount = options.maxEntryCount;
+    this.#parse = options.parse;
+    this.#isShared = options.isShared ?? false;
     this.#log = options.log;
   }
 
@@ -56,7 +72,7 @@ export class FileRecordIndex<Entry> implements RecordIndex<Entry> {
       throw new RangeError(`maxEntryCount must be at least 1, got ${options.maxEntryCount}`);
     }
     const index = new FileRecordIndex(options);
-    await index.#load(options.parse);
+    await index.#load(options.orphanAgeMs ?? 0);
     return index;
   }
 
@@ -69,11 +85,32 @@ export class FileRecordIndex<Entry> implements RecordIndex<Entry> {
     this.#records.delete(key);
     this.#records.set(key, entry);
     this.#evict();
-    this.#changed();
+    this.#changed(key);
   }
 
   delete(key: string): void {
-    if (this.#records.delete(key)) this.#changed();
+    if (this.#records.delete(key)) this.#changed(key);
+  }
+
+  /** One look at the file's metadata when nothing has changed. A file that cannot be read changes nothing. */
+  async refresh(): Promise<boolean> {
+    if (!this.#isShared) return false;
+    try {
+      const stats = await metadataOf(this.#path);
+      if (stats === undefined || isSameVersion(versionOf(stats), this.#version)) return false;
+    } catch {
+      return false;
+    }
+    const file = await readRecordFile(this.#path);
+    if (file.kind !== 'read' || isSameVersion(file.version, this.#version)) return false;
+    this.#version = file.version;
+    for (const [key, value] of file.records) {
+      if (this.#changedKeys.has(key)) continue;
+      const entry = parsed(this.#parse, value);
+      if (entry !== undefined) this.#records.set(key, entry);
+    }
+    this.#evict();
+    return true;
   }
 
   /** The one set longest ago first. */
@@ -104,8 +141,9 @@ export class FileRecordIndex<Entry> implements RecordIndex<Entry> {
     }
   }
 
-  #changed(): void {
+  #changed(key: string): void {
     this.#revision += 1;
+    this.#changedKeys.add(key);
     if (this.#isClosed || this.#writing !== undefined) return;
     // Its failure is logged where it happens; `flush` is how a caller hears of it.
     this.#startWrite().catch(() => undefined);
@@ -124,11 +162,14 @@ export class FileRecordIndex<Entry> implements RecordIndex<Entry> {
     while (this.#writtenRevision < this.#revision) {
       // Let all changes of this turn of the event loop come along.
       await new Promise((resolve) => setImmediate(resolve));
+      await this.refresh();
       const revision = this.#revision;
+      const changedKeys = this.#changedKeys;
+      this.#changedKeys = new Set();
       try {
-        const text = JSON.stringify({ version: formatVersion, records: [...this.#records] });
-        await replaceFile(this.#path, text);
+        this.#version = await writeRecordFile(this.#path, [...this.#records]);
       } catch (cause) {
+        this.#changedKeys = this.#changedKeys.union(changedKeys);
         const error = storageFailure(cause, 'write the index', this.#path);
         this.#log?.warn('the record index could not be written, it is tried again with the next change', {
           error: error.message,
@@ -139,18 +180,28 @@ export class FileRecordIndex<Entry> implements RecordIndex<Entry> {
     }
   }
 
-  async #load(parse: (value: unknown) => Entry | undefined): Promise<void> {
-    await this.#sweepOrphans();
-    let records: readonly (readonly [string, unknown])[];
-    try {
-      records = parseRecords(await readText(this.#path));
-    } catch (error) {
-      await this.#startAnew(error);
-      return;
+  async #load(orphanAgeMs: number): Promise<void> {
+    await this.#sweepOrphans(orphanAgeMs);
+    const file = await readRecordFile(this.#path);
+    switch (file.kind) {
+      case 'absent':
+        return;
+      case 'unreadable':
+        this.#log?.warn('the record index cannot be read, it starts empty', { error: file.error.message });
+        return;
+      case 'damaged':
+        await this.#setAside(file.reason);
+        return;
+      case 'read':
+        break;
+      default:
+        file satisfies never;
+        return;
     }
+    this.#version = file.version;
     let droppedCount = 0;
-    for (const [key, value] of records) {
-      const entry = parsed(parse, value);
+    for (const [key, value] of file.records) {
+      const entry = parsed(this.#parse, value);
       if (entry === undefined) droppedCount += 1;
       else this.#records.set(key, entry);
     }
@@ -163,37 +214,32 @@ export class FileRecordIndex<Entry> implements RecordIndex<Entry> {
     }
   }
 
-  async #startAnew(error: unknown): Promise<void> {
-    if (errnoOf(error) === 'ENOENT') return;
-    if (!(error instanceof DamagedIndexError)) {
-      this.#log?.warn('the record index cannot be read, it starts empty', {
-        error: storageFailure(error, 'read the index', this.#path).message,
-      });
-      return;
-    }
+  async #setAside(reason: string): Promise<void> {
     const corruptPath = `${this.#path}.corrupt`;
     try {
       await rename(this.#path, corruptPath);
       this.#log?.warn('the record index is damaged, it is set aside and starts empty', {
         path: this.#path,
         corruptPath,
-        reason: error.message,
+        reason,
       });
     } catch (cause) {
       this.#log?.warn('the record index is damaged and cannot be set aside, it starts empty', {
-        reason: error.message,
+        reason,
         error: storageFailure(cause, 'rename', this.#path).message,
       });
     }
   }
 
-  async #sweepOrphans(): Promise<void> {
+  async #sweepOrphans(orphanAgeMs: number): Promise<void> {
     const folder = dirname(this.#path);
     const prefix = temporaryPrefix(this.#path);
     try {
       for (const name of await readdir(folder)) {
-        if (!name.startsWith(prefix) || !(await isLeftByDeadProcess(name.slice(prefix.length)))) continue;
-        await deleteFile(join(folder, name), 'delete the orphan');
+        const path = join(folder, name);
+        if (!name.startsWith(prefix) || !(await isOrphan(path, name.slice(prefix.length), orphanAgeMs)))
+          continue;
+        await deleteFile(path, 'delete the orphan');
       }
     } catch (error) {
       if (errnoOf(error) === 'ENOENT') return;
@@ -204,69 +250,10 @@ export class FileRecordIndex<Entry> implements RecordIndex<Entry> {
   }
 }
 
-async function readText(path: string): Promise<string> {
-  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-  try {
-    const stats = await file.stat();
-    if (!stats.isFile()) throw new DamagedIndexError('it is not a regular file');
-    if (stats.size > maxFileSizeBytes) {
-      throw new DamagedIndexError(`it has ${stats.size} bytes, more than ${maxFileSizeBytes}`);
-    }
-    return await file.readFile('utf8');
-  } finally {
-    await file.close();
-  }
-}
-
-function parseRecords(text: string): readonly (readonly [string, unknown])[] {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (cause) {
-    throw new DamagedIndexError('it is not JSON', { cause });
-  }
-  if (typeof value !== 'object' || value === null || !('version' in value) || !('records' in value)) {
-    throw new DamagedIndexError('it has no version and records');
-  }
-  if (value.version !== formatVersion) throw new DamagedIndexError('it has an unknown version');
-  if (!Array.isArray(value.records) || !value.records.every(isRecord)) {
-    throw new DamagedIndexError('its records are not pairs of key and value');
-  }
-  return value.records;
-}
-
-function isRecord(value: unknown): value is readonly [string, unknown] {
-  return Array.isArray(value) && value.length === 2 && typeof value[0] === 'string';
-}
-
 function parsed<Entry>(parse: (value: unknown) => Entry | undefined, value: unknown): Entry | undefined {
   try {
     return parse(value);
   } catch {
     return undefined;
   }
-}
-
-async function replaceFile(path: string, text: string): Promise<void> {
-  const folder = dirname(path);
-  await mkdir(folder, { recursive: true, mode: 0o750 });
-  const temporaryPath = join(folder, `${temporaryPrefix(path)}${await temporaryFileName()}`);
-  try {
-    const file = await open(temporaryPath, 'wx', 0o600);
-    try {
-      await file.writeFile(text);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporaryPath, path);
-  } catch (error) {
-    await deleteFile(temporaryPath, 'delete').catch(() => undefined);
-    throw error;
-  }
-  await syncFolder(folder);
-}
-
-function temporaryPrefix(path: string): string {
-  return `.${basename(path)}.`;
 }

@@ -73,3 +73,9 @@ export interface RecordIndex<Entry> {
   /** Resolves when what was set so far is on disk. */
   flush(): Promise<void>;
 }
+
+/** A record index that several processes write. */
+export interface SharedRecordIndex<Entry> extends RecordIndex<Entry> {
+  /** Takes over what another process has written; true when there was something. Never rejects. */
+  refresh(): Promise<boolean>;
+}

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import type { RecordIndex, Sha256 } from '../../cache/types.ts';
+import type { Sha256, SharedRecordIndex } from '../../cache/types.ts';
 import { anonymousReader } from './credentials.ts';
 import type { HttpValidators } from './http-validators.ts';
 import { sha256Of } from './oci/reference.ts';
@@ -72,13 +72,18 @@ const fingerprintKeyName = 'fingerprint-key';
 
 /** The memory of the module cache: which bytes a URL or pin meant, and who may have them. Survives restarts. */
 export class CacheRecords {
-  readonly #index: RecordIndex<CacheRecord>;
+  readonly #index: SharedRecordIndex<CacheRecord>;
   readonly #epochMs: () => number;
   #fingerprintKey: Buffer | undefined;
 
-  constructor(options: { readonly index: RecordIndex<CacheRecord>; readonly epochMs: () => number }) {
+  constructor(options: { readonly index: SharedRecordIndex<CacheRecord>; readonly epochMs: () => number }) {
     this.#index = options.index;
     this.#epochMs = options.epochMs;
+  }
+
+  /** Takes over what another process has put into the index; true when there was something. */
+  async refresh(): Promise<boolean> {
+    return this.#index.refresh();
   }
 
   /** Made with the first call; the same for the life of the cache folder. */

@@ -1,4 +1,5 @@
-import type { BlobStore, RecordIndex } from '../../cache/types.ts';
+import type { BlobStore, SharedRecordIndex } from '../../cache/types.ts';
+import type { FetchOrigin } from '../../metrics/plugin-metrics.ts';
 import type { WasmMetrics } from '../../metrics/wasm-metrics.ts';
 import type { WasmConfig } from '../config/agent-config.ts';
 import type { Logger } from '../log.ts';
@@ -14,7 +15,7 @@ import { HttpSource } from './http-source.ts';
 import { ImageFetcher } from './image-fetcher.ts';
 import { InsecureHosts } from './insecure-hosts.ts';
 import { ModuleFetcher } from './module-fetcher.ts';
-import { receiveModule } from './module-receiver.ts';
+import { receiveModule, type ServedWatch } from './module-receiver.ts';
 import { RegistryClient } from './oci/registry.ts';
 import { OciSource } from './oci/source.ts';
 import type { FetchClock } from './retry.ts';
@@ -25,11 +26,13 @@ export interface CachedModuleSourceOptions {
   /** Not closed by this class. */
   readonly store: BlobStore;
   /** Not closed by this class. */
-  readonly records: RecordIndex<CacheRecord>;
+  readonly records: SharedRecordIndex<CacheRecord>;
   readonly metrics: WasmMetrics;
   readonly log: Logger;
   /** What the operator has set; asked anew for each request. Default: nothing. */
   readonly settings?: FetchSettings;
+  /** Told of the bytes of each download as they come; `totalBytes` where it is known. Must not throw. */
+  readonly onProgress?: (receivedBytes: number, totalBytes: number | undefined) => void;
   /** For tests: folders of helper programs, as in `PATH`. */
   readonly helperPath?: string;
   /** For tests: names are resolved by this instead of the system. */
@@ -71,6 +74,10 @@ export function buildFetchParts(options: CachedModuleSourceOptions, clock: Fetch
   const rest = new HostRest({ nowMs: clock.nowMs });
   const maxModuleBytes = (): number =>
     Math.min(config.maxModuleBytes, settings.maxModuleBytes() ?? Number.POSITIVE_INFINITY);
+  const watch = (origin: FetchOrigin): ServedWatch => ({
+    progressed: (receivedBytes, totalBytes) => options.onProgress?.(receivedBytes, totalBytes),
+    ended: (receivedBytes) => metrics.plugins.fetchedBytes(origin, receivedBytes),
+  });
   const http = new HttpSource({
     client,
     store,
@@ -81,6 +88,7 @@ export function buildFetchParts(options: CachedModuleSourceOptions, clock: Fetch
     attemptTimeoutMs: config.httpRequestTimeoutMs,
     maxAttemptCount: config.httpMaxAttemptCount,
     maxModuleBytes,
+    watch: watch('http'),
     ...(waits === undefined ? {} : { firstWaitMs: waits.httpMs }),
   });
   const { helperPath } = options;
@@ -92,7 +100,7 @@ export function buildFetchParts(options: CachedModuleSourceOptions, clock: Fetch
     helpers: new CredentialHelpers(helperPath === undefined ? {} : { path: helperPath }),
     ...(waits === undefined ? {} : { firstWaitMs: waits.registryMs }),
   });
-  const oci = new OciSource({ store, maxModuleBytes });
+  const oci = new OciSource({ store, maxModuleBytes, watch });
   const fetcher = new ModuleFetcher({
     http,
     oci,
@@ -100,7 +108,13 @@ export function buildFetchParts(options: CachedModuleSourceOptions, clock: Fetch
     images: new ImageFetcher({ oci, modules, records, metrics }),
     files: new FileFetcher({ modules, records, metrics }),
     receiveBlob: async (body, { signal }) =>
-      receiveModule(body, { store, tarRule: 'module-bytes', maxSizeBytes: maxModuleBytes(), signal }),
+      receiveModule(body, {
+        store,
+        tarRule: 'module-bytes',
+        maxSizeBytes: maxModuleBytes(),
+        signal,
+        watch: watch('layout'),
+      }),
     clock,
   });
   return { settings, records, modules, credentials, client, fetcher };

@@ -12,7 +12,13 @@ import {
   readValidators,
 } from './http-validators.ts';
 import type { InsecureHosts } from './insecure-hosts.ts';
-import { type ReceivedModule, type RejectedBytes, receiveModule, servedTooLarge } from './module-receiver.ts';
+import {
+  type ReceivedModule,
+  type RejectedBytes,
+  receiveModule,
+  type ServedWatch,
+  servedTooLarge,
+} from './module-receiver.ts';
 import { displayUrl } from './module-url.ts';
 import { isTransient } from './network-failure.ts';
 import { rangeHeader, readResumed } from './resumed-body.ts';
@@ -43,6 +49,7 @@ export interface HttpSourceOptions {
   readonly rest?: HostRest;
   /** First wait; the following ones grow. Default 500. */
   readonly firstWaitMs?: number;
+  readonly watch?: ServedWatch | undefined;
 }
 
 /** What a URL gave. */
@@ -160,6 +167,7 @@ export class HttpSource {
         tarRule: 'module-bytes',
         maxSizeBytes: maxModuleBytes,
         signal: target.limits.signal,
+        watch: this.#options.watch,
       });
       return { kind: 'done', value: { received, validators } };
     } catch (error) {

@@ -33,6 +33,14 @@ export interface RejectedBytes {
   readonly servedDigest: Sha256;
 }
 
+/** Told of the bytes of one download while they are served. Must not throw. */
+export interface ServedWatch {
+  /** After each chunk. `totalBytes` is what all of it will be, where that was said before. */
+  progressed(receivedBytes: number, totalBytes: number | undefined): void;
+  /** Once, when no more come, whatever the reason. */
+  ended(receivedBytes: number): void;
+}
+
 export interface ReceiveOptions {
   readonly store: BlobStore;
   readonly tarRule: TarRule;
@@ -41,6 +49,7 @@ export interface ReceiveOptions {
   readonly signal: AbortSignal;
   /** Verified before the outcome is given. */
   readonly expected?: ExpectedBytes;
+  readonly watch?: ServedWatch | undefined;
 }
 
 /** Receives a file that is found by its digest, whatever it is. */
@@ -113,19 +122,24 @@ class ServedBytes {
   }
 
   async *stream(): AsyncGenerator<Uint8Array> {
-    const { expected, maxSizeBytes } = this.#options;
-    for await (const chunk of this.#body) {
-      this.#sizeBytes += chunk.byteLength;
-      if (expected !== undefined && this.#sizeBytes > expected.sizeBytes) {
-        throw new FetchError(
-          'digest_mismatch',
-          `the server sends more than the ${expected.sizeBytes} bytes that the manifest says for sha256:${expected.digest}; push the image again`,
-        );
+    const { expected, maxSizeBytes, watch } = this.#options;
+    try {
+      for await (const chunk of this.#body) {
+        this.#sizeBytes += chunk.byteLength;
+        watch?.progressed(this.#sizeBytes, expected?.sizeBytes);
+        if (expected !== undefined && this.#sizeBytes > expected.sizeBytes) {
+          throw new FetchError(
+            'digest_mismatch',
+            `the server sends more than the ${expected.sizeBytes} bytes that the manifest says for sha256:${expected.digest}; push the image again`,
+          );
+        }
+        if (this.#sizeBytes > maxSizeBytes) throw servedTooLarge(maxSizeBytes);
+        if (this.#isHashing) this.#hash.update(chunk);
+        yield chunk;
+        noteDroppedChunk(chunk.byteLength);
       }
-      if (this.#sizeBytes > maxSizeBytes) throw servedTooLarge(maxSizeBytes);
-      if (this.#isHashing) this.#hash.update(chunk);
-      yield chunk;
-      noteDroppedChunk(chunk.byteLength);
+    } finally {
+      watch?.ended(this.#sizeBytes);
     }
   }
 

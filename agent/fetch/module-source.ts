@@ -133,7 +133,7 @@ export class CachedModuleSource implements ModuleSource {
 
   async #fetch(request: ModuleRequest, startedMs: number, signal: AbortSignal): Promise<FetchedModule> {
     const wanted = await this.#prepare(request);
-    const lookup = await this.#lookUp(wanted);
+    const lookup = await this.#lookUpAgain(wanted, await this.#lookUp(wanted));
     this.#metrics.cacheLookup(lookup.kind === 'hit');
     if (lookup.kind === 'hit') {
       this.#warmLater();
@@ -227,6 +227,12 @@ export class CachedModuleSource implements ModuleSource {
     const { record } = stored;
     const isProven = isReadableBy(record, wanted.reader) && isVerifiedFor(record, wanted);
     return { kind: isProven ? 'hit' : 'unproven', ...stored };
+  }
+
+  /** What is not there may have been pulled by a command line since. */
+  async #lookUpAgain(wanted: WantedModule, lookup: Lookup): Promise<Lookup> {
+    if (lookup.kind === 'hit' || !(await this.#records.refresh())) return lookup;
+    return this.#lookUp(wanted);
   }
 
   #candidate(wanted: WantedModule): StoredModule['record'] | undefined {

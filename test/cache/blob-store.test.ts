@@ -332,6 +332,19 @@ describe('a restart', () => {
     assert.equal((await ingest.commit()).digest, sha256(bytes));
   });
 
+  test('sweeps files of runs it cannot see only when nobody has written to them for long', {
+    skip: needsProc,
+  }, async (t) => {
+    const folder = await temporaryFolder(t);
+    await (await FileBlobStore.open({ folder })).close();
+    const names = ['0', '1'].map((digit) => `${process.pid}-1-${digit.repeat(16)}.part`);
+    for (const name of names) await writeFile(join(folder, 'ingest', name), '');
+    const hourAgo = Date.now() / 1_000 - 3_600;
+    await utimes(join(folder, 'ingest', names[0] ?? ''), hourAgo, hourAgo);
+    await openStore(t, { folder, orphanAgeMs: 1_800_000 });
+    assert.deepEqual(await ingestNames(folder), names.slice(1));
+  });
+
   test('a blob that another process has put there is found', async (t) => {
     const folder = await temporaryFolder(t);
     const store = await openStore(t, { folder });
@@ -369,6 +382,60 @@ describe('the quota', () => {
     assert.deepEqual(await store.get(pinned.digest), pinned);
     assert.deepEqual(await ingestNames(folder), []);
     await ingestBytes(store, content('fits', 300));
+  });
+
+  test('what it deletes is told, and what is kept and coming in is counted', async (t) => {
+    const evicted: string[] = [];
+    const store = await openStore(t, {
+      folder: await temporaryFolder(t),
+      graceMs: 0,
+      maxTotalBytes: 1_000,
+      onEvicted: (digest) => evicted.push(digest),
+    });
+    assert.equal(store.limitBytes, 1_000);
+    const first = await ingestBytes(store, content('first', 600));
+    const ingest = await store.beginIngest({ maxSizeBytes: 300 });
+    await ingest.write(content('second', 300));
+    assert.equal(store.totalBytes, 900);
+    await ingest.commit();
+    assert.deepEqual(evicted, []);
+    await ingestBytes(store, content('third', 200));
+    assert.deepEqual(evicted, [first.digest]);
+    assert.equal(store.totalBytes, 500);
+  });
+
+  test('a quota that was lowered is made true by the next purge, but for what is referenced', async (t) => {
+    const evicted: string[] = [];
+    const quota: { bytes: number | undefined } = { bytes: undefined };
+    const clock = new ManualClock();
+    const store = await openStore(t, {
+      folder: await temporaryFolder(t),
+      clock,
+      graceMs: 1_000,
+      maxTotalBytes: () => quota.bytes,
+      onEvicted: (digest) => evicted.push(digest),
+    });
+    const blobs: Blob[] = [];
+    for (const seed of ['pinned', 'older', 'newer', 'fresh']) {
+      clock.advance(1_000);
+      blobs.push(await ingestBytes(store, content(seed, 300)));
+    }
+    const [pinned, older, newer, fresh] = blobs;
+    assert.ok(pinned !== undefined && older !== undefined && newer !== undefined && fresh !== undefined);
+    store.setReferences('owner', [pinned.digest]);
+    assert.equal(store.limitBytes, undefined);
+    assert.deepEqual(await store.expire(0), []);
+    quota.bytes = 700;
+    assert.deepEqual(await store.expire(0), [], 'what makes room is no expiry');
+    assert.deepEqual(evicted, [older.digest, newer.digest]);
+    quota.bytes = 100;
+    await store.expire(0);
+    assert.deepEqual(
+      evicted,
+      [older.digest, newer.digest],
+      'neither what is referenced nor what is in grace',
+    );
+    assert.deepEqual(await store.get(pinned.digest), pinned);
   });
 
   test('ingests at the same time count together', async (t) => {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdir, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { FileRecordIndex } from '../../cache/record-index.ts';
@@ -196,5 +196,95 @@ describe('a record index', () => {
     const index = await FileRecordIndex.open({ path, ...settings });
     assert.deepEqual(await readdir(folder), process.platform === 'linux' ? [other] : [orphan, other].sort());
     await index.close();
+  });
+});
+
+describe('a record index that several processes write', () => {
+  const shared = { ...settings, isShared: true };
+
+  async function opened(path: string): Promise<FileRecordIndex<Tag>> {
+    return FileRecordIndex.open({ path, ...shared });
+  }
+
+  test('no write loses what the other has written', async (t) => {
+    const path = join(await temporaryFolder(t), 'tags.json');
+    const [agent, command] = [await opened(path), await opened(path)];
+    agent.set('a', { digest: '1' });
+    await agent.flush();
+    command.set('b', { digest: '2' });
+    await command.close();
+    agent.set('c', { digest: '3' });
+    await agent.flush();
+    assert.deepEqual(agent.get('b'), { digest: '2' });
+    const again = await opened(path);
+    assert.deepEqual([...again.entries()].map(([key]) => key).sort(), ['a', 'b', 'c']);
+    await Promise.all([agent.close(), again.close()]);
+  });
+
+  test('a refresh takes over what is new there, and tells when nothing is', async (t) => {
+    const path = join(await temporaryFolder(t), 'tags.json');
+    const [agent, command] = [await opened(path), await opened(path)];
+    assert.equal(await agent.refresh(), false, 'there is no file yet');
+    command.set('a', { digest: '1' });
+    await command.flush();
+    assert.equal(await command.refresh(), false, 'its own write is no news');
+    assert.equal(await agent.refresh(), true);
+    assert.deepEqual(agent.get('a'), { digest: '1' });
+    assert.equal(await agent.refresh(), false);
+    command.set('a', { digest: '2' });
+    await command.close();
+    assert.equal(await agent.refresh(), true);
+    assert.deepEqual(agent.get('a'), { digest: '2' });
+    await agent.close();
+  });
+
+  test('of one key the own change counts until it is written, and deleted stays deleted', async (t) => {
+    const path = join(await temporaryFolder(t), 'tags.json');
+    const [agent, command] = [await opened(path), await opened(path)];
+    for (const key of ['kept', 'deleted']) agent.set(key, { digest: 'agent' });
+    await agent.flush();
+    await command.refresh();
+    command.set('kept', { digest: 'command' });
+    command.set('deleted', { digest: 'command' });
+    await command.close();
+    agent.set('kept', { digest: 'agent again' });
+    agent.delete('deleted');
+    await agent.refresh();
+    assert.deepEqual([...agent.entries()], [['kept', { digest: 'agent again' }]]);
+    await agent.close();
+    const again = await opened(path);
+    assert.deepEqual([...again.entries()], [['kept', { digest: 'agent again' }]]);
+    await again.close();
+  });
+
+  test('what the other has dropped stays here: it is dropped when its file is missed', async (t) => {
+    const path = join(await temporaryFolder(t), 'tags.json');
+    const agent = await opened(path);
+    agent.set('a', { digest: '1' });
+    await agent.flush();
+    const command = await opened(path);
+    command.delete('a');
+    await command.close();
+    await agent.refresh();
+    assert.deepEqual(agent.get('a'), { digest: '1' });
+    await agent.close();
+  });
+
+  test('a file that was damaged or taken away since costs nothing', async (t) => {
+    const folder = await temporaryFolder(t);
+    const path = join(folder, 'tags.json');
+    const agent = await opened(path);
+    agent.set('a', { digest: '1' });
+    await agent.flush();
+    await writeFile(path, 'torn');
+    assert.equal(await agent.refresh(), false);
+    assert.deepEqual(agent.get('a'), { digest: '1' });
+    await rm(path);
+    assert.equal(await agent.refresh(), false);
+    agent.set('b', { digest: '2' });
+    await agent.close();
+    const again = await opened(path);
+    assert.equal([...again.entries()].length, 2);
+    await again.close();
   });
 });

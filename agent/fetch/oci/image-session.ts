@@ -17,6 +17,8 @@ export type ManifestTarget =
 
 /** One repository at one place, for one credential: a registry, or a folder. */
 export interface ImageSession {
+  /** Where the bytes come from, as they are counted. */
+  readonly origin: 'layout' | 'oci';
   /** True when a credential was asked for and taken: what was read is then for its holders only. */
   readonly isCredentialUsed: boolean;
   /** Reads a manifest whole and verifies the digest that was asked for. Throws FetchError. */

@@ -37,6 +37,7 @@ const nameAnnotations = ['io.containerd.image.name', 'org.opencontainers.image.r
  * vanish at any time.
  */
 export class LayoutSession implements ImageSession {
+  readonly origin = 'layout';
   /** Whoever may use the folder may read all of it. */
   readonly isCredentialUsed = false;
   readonly #folder: string;

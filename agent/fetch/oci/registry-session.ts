@@ -14,6 +14,7 @@ const maxReferrerPageCount = 64;
 
 /** One way in to one repository with one credential. Holds no connection; each call has its own limits. */
 export class RegistrySession implements ImageSession {
+  readonly origin = 'oci';
   readonly #exchange: RegistryExchange;
 
   /** The exchange must have begun. */

@@ -1,6 +1,6 @@
 import type { BlobStore, Sha256 } from '../../../cache/types.ts';
 import type { RemoteFetchResult } from '../../../metrics/wasm-metrics.ts';
-import { type ReceivedModule, receiveModule, servedTooLarge } from '../module-receiver.ts';
+import { type ReceivedModule, receiveModule, type ServedWatch, servedTooLarge } from '../module-receiver.ts';
 import type { FetchLimits } from '../retry.ts';
 import { FetchError } from '../types.ts';
 import {
@@ -52,10 +52,16 @@ const maxIndexDepth = 2;
 export class OciSource {
   readonly #store: BlobStore;
   readonly #maxModuleBytes: () => number;
+  readonly #watch: ((origin: ImageSession['origin']) => ServedWatch) | undefined;
 
-  constructor(options: { readonly store: BlobStore; readonly maxModuleBytes: () => number }) {
+  constructor(options: {
+    readonly store: BlobStore;
+    readonly maxModuleBytes: () => number;
+    readonly watch?: (origin: ImageSession['origin']) => ServedWatch;
+  }) {
     this.#store = options.store;
     this.#maxModuleBytes = options.maxModuleBytes;
+    this.#watch = options.watch;
   }
 
   /** Opens a session. Throws FetchError with the result `manifest_failure`. */
@@ -200,6 +206,7 @@ export class OciSource {
         maxSizeBytes,
         signal: limits.signal,
         expected: { digest, sizeBytes },
+        watch: this.#watch?.(session.origin),
       });
       if (received.kind === 'module') return { module: received, layer, layerDigest: digest };
       const where = `${name} (${layer.reason})`;

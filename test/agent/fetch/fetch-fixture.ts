@@ -79,6 +79,7 @@ export class FetchFixture implements AsyncDisposable {
       path: join(this.folder, 'records.json'),
       parse: parseCacheRecord,
       maxEntryCount: maxCacheRecordCount,
+      isShared: true,
     });
     this.#metrics = new MetricRegistry();
     const log = new LogRoot({
@@ -145,6 +146,13 @@ export class FetchFixture implements AsyncDisposable {
       .split('\n')
       .filter((line) => line.startsWith(prefix))
       .map((line) => line.replace(prefix, ''));
+  }
+
+  /** Bytes read by origin, as the metric tells them. */
+  async fetchedBytes(): Promise<Readonly<Record<string, number>>> {
+    const text = await this.#metrics.exposition();
+    const samples = text.matchAll(/^istio_agent_ferry_wasm_fetch_bytes_total\{source="(\w+)"\} (\d+)$/gm);
+    return Object.fromEntries([...samples].map(([, source = '', count]) => [source, Number(count)]));
   }
 
   /** Resolves when the records are on disk. */
