@@ -9,10 +9,11 @@ import {
   waitFlags,
 } from '../config/flags.ts';
 import { parseGoBoolean } from '../config/go-values.ts';
+import { operatorCommands, wasmStatusFlags } from '../config/operator-flags.ts';
 import { Termination } from '../termination.ts';
 import { CommandError } from './command-error.ts';
 import { findCommand, normalizeArguments } from './go-arguments.ts';
-import { wasmStatusFlags } from './wasm-flags.ts';
+import { addCacheCommands } from './operator-commands.ts';
 
 /** `-1` of the stock agent. */
 const failureCode = 255;
@@ -23,7 +24,7 @@ const allFlags: readonly FlagDefinition[] = [
   ...waitFlags,
   ...requestFlags,
   ...versionFlags,
-  ...wasmStatusFlags,
+  ...operatorCommands.flatMap(({ flags }) => flags),
 ];
 
 type Options = Record<string, string | string[]>;
@@ -174,6 +175,14 @@ async function main(given: readonly string[]): Promise<number> {
       process.stdout.write(text);
     });
 
+  addCacheCommands(program, {
+    addFlags,
+    valuesOf,
+    ended: (code) => {
+      exitCode = code;
+    },
+  });
+
   program
     .command('completion')
     .description('print the completion script of a shell')
@@ -189,12 +198,24 @@ async function main(given: readonly string[]): Promise<number> {
   return exitCode;
 }
 
-function exitCodeOf(error: unknown): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : failureCode;
+/** Those that have exit codes of their own (`operator-run.ts`); the others have the stock agent's. */
+function isOperatorCommand(given: readonly string[]): boolean {
+  const { arguments: words } = normalizeArguments(given, allFlags, { dropsUnknown: false });
+  const [first = '', second = ''] = words.filter((word) => !word.startsWith('-'));
+  return first === 'cache' || (first === 'wasm' && second !== 'status');
+}
+
+function exitCodeOf(error: unknown, given: readonly string[]): number {
+  const isOperators = isOperatorCommand(given);
+  if (error instanceof CommanderError) {
+    if (error.exitCode === 0) return 0;
+    return isOperators ? 2 : failureCode;
+  }
   const lines =
     error instanceof CommandError ? error.lines : [error instanceof Error ? error.message : String(error)];
   process.stderr.write(lines.map((line) => `Error: ${line}\n`).join(''));
-  return failureCode;
+  if (error instanceof CommandError) return error.exitCode;
+  return isOperators ? 1 : failureCode;
 }
 
 const processStartedAt = Date.now() - Math.round(process.uptime() * 1000);
@@ -204,5 +225,5 @@ process.stderr.on('error', () => {});
 // Leaves even when something still holds the event loop; pipes and files are written synchronously on Linux.
 main(process.argv.slice(2)).then(
   (code) => process.exit(code),
-  (error: unknown) => process.exit(exitCodeOf(error)),
+  (error: unknown) => process.exit(exitCodeOf(error, process.argv.slice(2))),
 );

@@ -9,6 +9,7 @@ import {
 } from '../status/plugin-words.ts';
 import type { ReportedPlugin, WasmReport } from '../status/wasm-report.ts';
 import { shortPluginName } from '../wasm/plugin-name.ts';
+import { visible, wrap } from './terminal-text.ts';
 
 /** No line is longer, colours not counted. */
 const maxWidth = 100;
@@ -135,25 +136,4 @@ function field(name: string, value: string): readonly string[] {
   const indent = 9;
   const lines = wrap(visible(value), maxWidth - indent);
   return lines.map((text, index) => `${(index === 0 ? name : '').padEnd(indent)}${text}`);
-}
-
-/** At blanks where it can be, else anywhere. */
-function wrap(text: string, width: number): readonly string[] {
-  const lines: string[] = [];
-  let rest = text;
-  while (rest.length > width) {
-    const blank = rest.lastIndexOf(' ', width);
-    const end = blank > width / 2 ? blank : width;
-    lines.push(rest.slice(0, end));
-    rest = rest.slice(end).trimStart();
-  }
-  return [...lines, rest];
-}
-
-/** Text of others must not move the cursor or change the terminal: control and direction characters are spelt out. */
-function visible(text: string): string {
-  return text.replaceAll(
-    /[\p{Cc}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu,
-    (character) => `\\u${(character.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`,
-  );
 }

@@ -15,6 +15,7 @@ import {
   versionFlags,
   waitFlags,
 } from './flags.ts';
+import { operatorCommands } from './operator-flags.ts';
 
 const page = fileURLToPath(new URL('../../docs/configuration.md', import.meta.url));
 
@@ -102,6 +103,7 @@ function render(): string {
     flagTable(requestFlags),
     '### version',
     flagTable(versionFlags),
+    ...operatorCommands.flatMap(({ words, flags }) => [`### ${words}`, flagTable(flags)]),
   ].join('\n\n')}\n`;
 }
 
