@@ -13,7 +13,7 @@ import { operatorCommands, wasmStatusFlags } from '../config/operator-flags.ts';
 import { Termination } from '../termination.ts';
 import { CommandError } from './command-error.ts';
 import { findCommand, normalizeArguments } from './go-arguments.ts';
-import { addCacheCommands } from './operator-commands.ts';
+import { addCacheCommands, addModuleCommands, type OperatorShell } from './operator-commands.ts';
 
 /** `-1` of the stock agent. */
 const failureCode = 255;
@@ -175,13 +175,15 @@ async function main(given: readonly string[]): Promise<number> {
       process.stdout.write(text);
     });
 
-  addCacheCommands(program, {
+  const shell: OperatorShell = {
     addFlags,
     valuesOf,
     ended: (code) => {
       exitCode = code;
     },
-  });
+  };
+  addModuleCommands(wasm, shell);
+  addCacheCommands(program, shell);
 
   program
     .command('completion')

@@ -5,6 +5,8 @@ import {
   cacheExportFlags,
   cacheListFlags,
   cacheVerifyFlags,
+  wasmInspectFlags,
+  wasmPullFlags,
 } from '../config/operator-flags.ts';
 import type { OperatorFlags } from './operator-run.ts';
 
@@ -60,5 +62,32 @@ export function addCacheCommands(program: Command, shell: OperatorShell): void {
       ended(
         await interruptible(async (signal) => exportCache({ folder, modules }, valuesOf(command), signal)),
       );
+    });
+}
+
+/** Adds the commands of `wasm` that fetch. Each loads its part only when it runs. */
+export function addModuleCommands(wasm: Command, shell: OperatorShell): void {
+  const { addFlags, valuesOf, ended } = shell;
+
+  addFlags(wasm.command('inspect'), wasmInspectFlags)
+    .description('fetch a module, say how it was found and whether Envoy would be given it; keeps nothing')
+    .argument('<reference>', 'oci://, https:// or http:// URL, OCI layout folder, or .wasm file')
+    .action(async (reference: string, _, command: Command) => {
+      const [{ inspectWasm }, { interruptible }] = await Promise.all([
+        import('./wasm-inspect.ts'),
+        import('./operator-run.ts'),
+      ]);
+      ended(await interruptible(async (signal) => inspectWasm(reference, valuesOf(command), signal)));
+    });
+
+  addFlags(wasm.command('pull'), wasmPullFlags)
+    .description('fetch a module into the module cache, with all checks of the agent')
+    .argument('<url>', 'oci://, https:// or http:// URL')
+    .action(async (url: string, _, command: Command) => {
+      const [{ pullWasm }, { interruptible }] = await Promise.all([
+        import('./wasm-pull.ts'),
+        import('./operator-run.ts'),
+      ]);
+      ended(await interruptible(async (signal) => pullWasm(url, valuesOf(command), signal)));
     });
 }
