@@ -21,7 +21,9 @@ describe('cache ls', () => {
     const old = await cache.keep(content('old', 2_048), 3 * dayMs);
     const used = await cache.keep(content('used', 10), hourMs);
     const secret = await cache.keep(content('secret', 10));
-    await cache.writeKept({ 'extensions.istio.io/trafficextension/shop.jwt~istio-translated-wasmplugin': used });
+    await cache.writeKept({
+      'extensions.istio.io/trafficextension/shop.jwt~istio-translated-wasmplugin': used,
+    });
     await cache.writeRecords([
       { blob: used, repository: 'registry.example/acme/jwt', tag: 'v1' },
       { blob: secret, repository: 'registry.example/acme/secret', tag: 'v2', readers: ['somebody'] },
@@ -48,7 +50,12 @@ ${cell(secret)}  10 B     0s ago     -                  oci://registry.example/a
     const running = await cache.keep(content('running', 10));
     const agent = await startPage(t, 200, JSON.stringify({ plugins: [{ digest: offered.digest }] }));
     const envoy = await startPage(t, 200, JSON.stringify({ filename: running.path }));
-    const { code, stdout } = await cache.run('ls', '--json', `--status-port=${agent}`, `--admin-port=${envoy}`);
+    const { code, stdout } = await cache.run(
+      'ls',
+      '--json',
+      `--status-port=${agent}`,
+      `--admin-port=${envoy}`,
+    );
     assert.equal(code, 0);
     const document = JSON.parse(stdout) as { totalBytes: number; modules: Record<string, unknown>[] };
     assert.equal(document.totalBytes, 20);
@@ -196,7 +203,10 @@ describe('cache gc', () => {
     const broken = await startPage(t, 500, 'no');
     const asked = await cache.run('gc', `--status-port=${broken}`);
     assert.equal(asked.code, 1);
-    assert.match(asked.stderr, /nothing was deleted.*the agent at port \d+ cannot be asked: .*status 500.*--status-port=0/);
+    assert.match(
+      asked.stderr,
+      /nothing was deleted.*the agent at port \d+ cannot be asked: .*status 500.*--status-port=0/,
+    );
     await cache.writeIndex('last-known-good.json', 'torn');
     const torn = await cache.run('gc');
     assert.equal(torn.code, 1);

@@ -79,7 +79,10 @@ describe('cache export', () => {
     );
     for (const { names, manifest } of images) {
       const source = `oci:${folder}:${names[0]}`;
-      const inspected = JSON.parse((await run('skopeo', ['inspect', source])).stdout) as Record<string, unknown>;
+      const inspected = JSON.parse((await run('skopeo', ['inspect', source])).stdout) as Record<
+        string,
+        unknown
+      >;
       assert.equal(inspected['Digest'], `sha256:${manifest}`);
       assert.equal((inspected['Layers'] as string[]).length, 1);
       const copied = join(parent, manifest);

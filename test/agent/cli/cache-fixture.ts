@@ -44,14 +44,19 @@ export class CacheFixture {
   }
 
   /** What is known of modules: each was fetched from a repository by a tag. */
-  async writeRecords(modules: readonly { blob: Blob; repository: string; tag: string; readers?: string[] }[]): Promise<void> {
+  async writeRecords(
+    modules: readonly { blob: Blob; repository: string; tag: string; readers?: string[] }[],
+  ): Promise<void> {
     const records = modules.flatMap(({ blob, repository, tag, readers = ['anonymous'] }) => {
       const label = `oci://${repository}`;
       const checksum = sha(`${label}:${tag}`);
       const digests = { index: [], manifest: checksum, layer: sha(`layer ${label}`), module: blob.digest };
       const { sizeBytes } = blob;
       return [
-        [`module ${sha(label)} ${checksum}`, { kind: 'module', label, checksum, digests, sizeBytes, readers, fetchedAtMs: 1 }],
+        [
+          `module ${sha(label)} ${checksum}`,
+          { kind: 'module', label, checksum, digests, sizeBytes, readers, fetchedAtMs: 1 },
+        ],
         [
           `url ${sha(`${label}:${tag}`)}`,
           { kind: 'url', label: `${label}:${tag}`, checksum, versions: [], fetchedAtMs: 1 },

@@ -24,6 +24,8 @@ export interface FixtureOptions {
   readonly settings?: Partial<FetchSettings>;
   /** Folder of credential helpers. */
   readonly helperPath?: string;
+  /** Name of the file of the records. */
+  readonly recordsName?: string;
 }
 
 export const noProxies: WasmConfig['outboundProxy'] = { http: undefined, https: undefined, noProxy: '' };
@@ -76,7 +78,7 @@ export class FetchFixture implements AsyncDisposable {
   async #start(): Promise<void> {
     this.store = await FileBlobStore.open({ folder: this.folder });
     this.#index = await FileRecordIndex.open({
-      path: join(this.folder, 'records.json'),
+      path: join(this.folder, this.#options.recordsName ?? 'records.json'),
       parse: parseCacheRecord,
       maxEntryCount: maxCacheRecordCount,
       isShared: true,

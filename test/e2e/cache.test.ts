@@ -1,0 +1,97 @@
+import assert from 'node:assert/strict';
+import { readdir, stat, utimes } from 'node:fs/promises';
+import { describe, test } from 'node:test';
+import { type CommandResult, runCommand } from '../agent/cli/command-process.ts';
+import { wasmPlugin } from '../support/control-plane/extension-configs.ts';
+import { buildPlugin } from '../support/plugin-build.ts';
+import { poll } from '../support/polling.ts';
+import { basicAuthConfig, Gateway, skipReason } from './gateway.ts';
+
+async function onCache(gateway: Gateway, ...words: string[]): Promise<CommandResult> {
+  const { status, admin } = gateway.agent.ports;
+  return runCommand([
+    'cache',
+    ...words,
+    `--status-port=${status}`,
+    `--admin-port=${admin}`,
+    '--data-folder',
+    gateway.workspace.path('var/lib/istio/data'),
+  ]);
+}
+
+async function blobNames(gateway: Gateway): Promise<readonly string[]> {
+  return readdir(gateway.workspace.path('var/lib/istio/data/blobs/sha256'));
+}
+
+/** As if nobody had used the modules for two days. */
+async function age(gateway: Gateway): Promise<void> {
+  const at = Date.now() / 1_000 - 2 * 86_400;
+  for (const name of await blobNames(gateway)) {
+    await utimes(gateway.workspace.path(`var/lib/istio/data/blobs/sha256/${name}`), at, at);
+  }
+}
+
+describe('the cache of a running agent', { skip: skipReason }, () => {
+  test('gc takes a module only when neither agent nor Envoy needs it any more', async (t) => {
+    const gateway = await Gateway.start(t, { mode: 'delta' });
+    const { path } = await buildPlugin();
+    const { url } = await gateway.registry.pushImage({
+      repository: 'wasm/basic_auth',
+      tag: '1.12.0',
+      layout: 'oci-artifact',
+      wasm: path,
+    });
+    const { version } = gateway.apply([
+      wasmPlugin({ name: 'basic-auth', url, pluginConfig: basicAuthConfig }),
+    ]);
+    await gateway.until('/productpage', 401);
+    await gateway.controlPlane.waitForAck('ecds', { version });
+    assert.equal((await blobNames(gateway)).length, 1);
+
+    await age(gateway);
+    const listed = await onCache(gateway, 'ls');
+    assert.match(listed.stdout, /2d ago {5}kept for \S*basic-auth, agent, Envoy {2}oci:\/\//);
+    const kept = await onCache(gateway, 'gc');
+    assert.equal(kept.code, 0, kept.stderr);
+    assert.match(kept.stdout, /kept .* in use: kept for \S*basic-auth, agent, Envoy/);
+    assert.equal((await blobNames(gateway)).length, 1);
+    await gateway.restartAgent('kill');
+    await gateway.until('/productpage', 401);
+
+    gateway.apply([]);
+    await gateway.until('/productpage', 200);
+    await age(gateway);
+    // The agent hears of the end of the subscription, and forgets.
+    const collected = await poll(
+      async () => {
+        const { stdout } = await onCache(gateway, 'gc');
+        const isGone = (await blobNames(gateway)).length === 0;
+        return isGone ? { done: true, value: stdout } : { done: false, seen: stdout };
+      },
+      { what: 'A module that nobody needs', deadlineMs: 20_000 },
+    );
+    assert.match(collected, /deleted 1 of 1 modules/);
+
+    const again = gateway.apply([wasmPlugin({ name: 'basic-auth', url, pluginConfig: basicAuthConfig })]);
+    await gateway.until('/productpage', 401);
+    await gateway.controlPlane.waitForAck('ecds', { version: again.version });
+  });
+
+  test('the metrics tell its size', async (t) => {
+    const gateway = await Gateway.start(t, { mode: 'sotw' });
+    const { path } = await buildPlugin();
+    const { size: sizeBytes } = await stat(path);
+    const { url } = await gateway.registry.pushImage({
+      repository: 'wasm/basic_auth',
+      tag: '1.12.0',
+      layout: 'oci-artifact',
+      wasm: path,
+    });
+    gateway.apply([wasmPlugin({ name: 'basic-auth', url, pluginConfig: basicAuthConfig })]);
+    await gateway.until('/productpage', 401);
+    await gateway.untilMetric(new RegExp(`^istio_agent_ferry_wasm_cache_bytes ${sizeBytes}$`));
+    await gateway.untilMetric(
+      new RegExp(`^istio_agent_ferry_wasm_fetch_bytes_total\\{source="oci"\\} ${sizeBytes}$`),
+    );
+  });
+});
