@@ -1,19 +1,8 @@
-import { join } from 'node:path';
 import { hashFile } from '../../cache/blob-hash.ts';
-import { FileBlobStore } from '../../cache/blob-store.ts';
-import { FileRecordIndex } from '../../cache/record-index.ts';
 import type { Sha256 } from '../../cache/types.ts';
-import { MetricRegistry } from '../../metrics/registry.ts';
-import { WasmMetrics } from '../../metrics/wasm-metrics.ts';
-import { maxCacheRecordCount, parseCacheRecord } from '../fetch/cache-records.ts';
-import { buildFetchParts, type CachedModuleSourceOptions } from '../fetch/fetch-parts.ts';
-import { CachedModuleSource } from '../fetch/module-source.ts';
 import { displayUrl } from '../fetch/module-url.ts';
 import { matchPin } from '../fetch/pin.ts';
-import type { FetchLimits } from '../fetch/retry.ts';
 import { FetchError, type FetchedModule, type ModuleDigests, type ModuleRequest } from '../fetch/types.ts';
-import { wantModule } from '../fetch/wanted-module.ts';
-import { LogRoot } from '../log.ts';
 import { decideModule, type ModuleDecision, refuseDigests } from '../policy/policy.ts';
 import type { Policy } from '../policy/policy-data.ts';
 import { inspectModule } from '../wasm/preflight/preflight.ts';
@@ -28,8 +17,7 @@ import type {
 } from './inspection.ts';
 import { type LayoutImage, readLayoutImage } from './layout-image.ts';
 import type { ModuleReference } from './module-reference.ts';
-import { operatorSettings } from './operator-policy.ts';
-import { makeTemporaryFolder } from './temporary-folder.ts';
+import { ScratchSource } from './scratch-source.ts';
 
 /** A module of this size at most is also shown to the V8 of this process, whole. */
 const validateUpToBytes = 64 * 1024 * 1024;
@@ -48,12 +36,12 @@ export async function inspectReference(
     case 'file':
       return inspectFile(reference.path, options.inputs, options.signal);
     case 'url': {
-      await using scratch = await Scratch.open(options.inputs);
+      await using scratch = await ScratchSource.open(options.inputs);
       return await inspectUrl(reference.url, scratch, options.inputs, options.signal);
     }
     case 'layout': {
       const image = await readLayoutImage(reference.folder, options.image);
-      await using scratch = await Scratch.open(options.inputs);
+      await using scratch = await ScratchSource.open(options.inputs);
       return await inspectLayout(image, scratch, options.inputs, options.signal);
     }
     default:
@@ -85,7 +73,7 @@ async function inspectFile(path: string, inputs: FetchInputs, signal: AbortSigna
 
 async function inspectUrl(
   url: string,
-  scratch: Scratch,
+  scratch: ScratchSource,
   inputs: FetchInputs,
   signal: AbortSignal,
 ): Promise<Inspection> {
@@ -118,7 +106,7 @@ async function inspectUrl(
 
 async function inspectLayout(
   image: LayoutImage,
-  scratch: Scratch,
+  scratch: ScratchSource,
   inputs: FetchInputs,
   signal: AbortSignal,
 ): Promise<Inspection> {
@@ -195,16 +183,13 @@ function notJudged(policy: Policy, reason: string): PolicyFinding {
 
 async function findSignature(
   decision: ModuleDecision,
-  verify: () => Promise<
-    FetchedModule & { readonly signature?: { signer: string; proof: string } | undefined }
-  >,
+  verify: () => Promise<FetchedModule>,
   signal: AbortSignal,
 ): Promise<SignatureFinding> {
   if (!decision.allowed || decision.signers.length === 0) return { kind: 'not-asked' };
   const verified = await settled(verify, signal);
   if (verified instanceof FetchError) {
-    const code: string = verified.code;
-    return { kind: code === 'unsigned' ? 'refused' : 'unknown', reason: verified.message };
+    return { kind: verified.code === 'unsigned' ? 'refused' : 'unknown', reason: verified.message };
   }
   const { signature } = verified;
   if (signature !== undefined) return { kind: 'verified', ...signature };
@@ -247,105 +232,4 @@ async function settled<Value>(work: () => Promise<Value>, signal: AbortSignal): 
     if (error instanceof FetchError) return error;
     throw error;
   }
-}
-
-/** Everything that the agent fetches with, over a folder that goes away. */
-class Scratch implements AsyncDisposable {
-  readonly source: CachedModuleSource;
-  readonly #options: CachedModuleSourceOptions;
-  readonly #parts: AsyncDisposableStack;
-  isSignatureAsked = false;
-
-  private constructor(
-    options: Omit<CachedModuleSourceOptions, 'settings'>,
-    settings: Awaited<ReturnType<typeof operatorSettings>>,
-    parts: AsyncDisposableStack,
-  ) {
-    const asked = {
-      ...settings,
-      signersFor: (url: string) => (this.isSignatureAsked ? settings.signersFor(url) : undefined),
-    };
-    this.#options = { ...options, settings: asked };
-    this.#parts = parts;
-    this.source = new CachedModuleSource(this.#options);
-  }
-
-  static async open({ config, policy }: FetchInputs): Promise<Scratch> {
-    await using parts = new AsyncDisposableStack();
-    const folder = parts.use(await makeTemporaryFolder(config.dataFolder));
-    const store = await FileBlobStore.open({ folder: folder.path });
-    parts.defer(() => store.close());
-    const records = await FileRecordIndex.open({
-      path: join(folder.path, 'modules.json'),
-      parse: parseCacheRecord,
-      maxEntryCount: maxCacheRecordCount,
-    });
-    parts.defer(() => records.close());
-    const metrics = new WasmMetrics(new MetricRegistry());
-    const settings = await operatorSettings(policy);
-    return new Scratch({ config, store, records, metrics, log: silentLog() }, settings, parts.move());
-  }
-
-  /** From the folder and nowhere else, as the agent fetches from a layout of its policy. Throws FetchError. */
-  async fetchFromLayout(
-    image: LayoutImage,
-    request: ModuleRequest,
-    signal: AbortSignal,
-  ): Promise<FetchedModule> {
-    const clock = { nowMs: () => performance.now(), random: Math.random };
-    const settings = this.#options.settings;
-    if (settings === undefined) throw new RangeError('a scratch has settings');
-    const layouts = [{ path: image.folder, timeoutMs: request.timeoutMs }];
-    const parts = buildFetchParts(
-      { ...this.#options, settings: { ...settings, module: () => ({ layouts, mirrors: [] }) } },
-      clock,
-    );
-    try {
-      const fingerprintKey = (): Uint8Array => parts.records.fingerprintKey();
-      const { credentials } = parts;
-      const whole = await wantModule(
-        { ...request, url: image.digestUrl },
-        { credentials, fingerprintKey, settings: parts.settings },
-      );
-      const wanted = { ...whole, rungs: whole.rungs.slice(0, 1) };
-      const endsAtMs = clock.nowMs() + request.timeoutMs;
-      const limits: FetchLimits = {
-        signal: AbortSignal.any([signal, AbortSignal.timeout(request.timeoutMs)]),
-        deadlineAtMs: () => endsAtMs,
-      };
-      const flight = { limits, enter: () => undefined };
-      const { record, blob, source, trace } = await parts.fetcher.fetch({
-        wanted,
-        unproven: undefined,
-        flight,
-        countSecondLookup: () => undefined,
-      });
-      return {
-        path: blob.path,
-        digest: blob.digest,
-        checksum: record.checksum,
-        sizeBytes: blob.sizeBytes,
-        source,
-        matchedPin: request.sha256 === undefined ? undefined : matchPin(request.sha256, record.digests),
-        sourceName: record.sourceName,
-        digests: record.digests,
-        trace,
-      };
-    } finally {
-      await parts.fetcher.close();
-      await parts.client.close();
-    }
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.source.close();
-    await this.#parts.disposeAsync();
-  }
-}
-
-/** What goes wrong is in the findings. */
-function silentLog(): ReturnType<LogRoot['scope']> {
-  return new LogRoot({ format: 'text', levels: new Map([['all', 'none']]), write: () => undefined }).scope(
-    'wasm',
-  );
 }

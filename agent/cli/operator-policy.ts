@@ -1,6 +1,5 @@
 import type { FetchSettings, ModuleTerms } from '../fetch/fetch-settings.ts';
-import { permissiveSettings } from '../fetch/fetch-settings.ts';
-import { parseSigners, type Signer } from '../fetch/signature/signer.ts';
+import { parseSigners } from '../fetch/signature/signer.ts';
 import { decideModule, registryFor } from '../policy/policy.ts';
 import { type Policy, permissivePolicy } from '../policy/policy-data.ts';
 import { loadPolicyFile } from '../policy/policy-file.ts';
@@ -24,14 +23,11 @@ export async function readOperatorPolicy(path: string | undefined): Promise<Poli
 
 const noTerms: ModuleTerms = { layouts: [], mirrors: [] };
 
-/** What the policy says about fetching. `signersFor` is asked where the fetchers verify signatures. */
-export async function operatorSettings(
-  policy: Policy,
-): Promise<FetchSettings & { readonly signersFor: (url: string) => SignerDemand | undefined }> {
+/** What the policy says about fetching. */
+export async function operatorSettings(policy: Policy): Promise<FetchSettings> {
   const parsed = await parseSigners(policy.signers);
   const trusted = parsed.kind === 'parsed' ? parsed.signers : [];
   return {
-    ...permissiveSettings,
     host: (hostText) => registryFor(policy, hostText),
     module: (url) => {
       const decision = decideModule(policy, { kind: 'remote', url });
@@ -49,8 +45,4 @@ export async function operatorSettings(
     maxModuleBytes: () => policy.caps.maxModuleBytes,
     connectionsPerHost: () => policy.caps.connectionsPerHost,
   };
-}
-
-interface SignerDemand {
-  readonly signers: readonly Signer[];
 }

@@ -115,6 +115,8 @@ async function pullInto(
       signal,
     });
     if (verdict.kind === 'refused') {
+      // As the agent does: only another module helps.
+      source.forgetUrl(url);
       const reasons = verdict.reasons.map(({ code, message }) => `${message} (${code})`).join(' ');
       throw refusal(`Envoy could not run the module ${displayUrl(url)}: ${reasons}`);
     }
@@ -133,12 +135,6 @@ function judge(url: string, module: FetchedModule, decision: AllowedModule): voi
   const digests = module.digests === undefined ? [module.digest] : allDigests(module.digests);
   const refused = refuseDigests(decision, url, digests);
   if (refused !== undefined) throw refusal(refused.reason);
-  const { signature } = module as FetchedModule & { readonly signature?: unknown };
-  if (decision.signers.length > 0 && signature === undefined) {
-    throw refusal(
-      `${displayUrl(url)}: its signature was not verified, and ${decision.signers.join(' or ')} must have signed it`,
-    );
-  }
 }
 
 function pullDocument(url: string, module: FetchedModule, durationMs: number): unknown {

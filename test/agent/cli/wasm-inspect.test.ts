@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { ociTarGzip, pullSecret, wasmContent } from '../fetch/image-registry.ts';
 import { writeLayout } from '../fetch/layout-folder.ts';
-import { pluginLayer, sha256, wasmModule } from '../fetch/module-bytes.ts';
+import { pluginLayer, sha256, wasmHeader, wasmModule } from '../fetch/module-bytes.ts';
 import { FetchCommands, goodModule } from './wasm-fetch-fixture.ts';
 
 describe('wasm inspect', () => {
@@ -65,7 +65,7 @@ describe('wasm inspect', () => {
 
   test('refuses what Envoy could not run, and says why', async (t) => {
     const commands = await FetchCommands.start(t);
-    commands.registry.image([{ mediaType: wasmContent, bytes: wasmModule('one') }], { tags: ['bad'] });
+    commands.registry.image([{ mediaType: wasmContent, bytes: wasmHeader }], { tags: ['bad'] });
     const { code, stdout } = await commands.run(['inspect', commands.url('bad')]);
     assert.equal(code, 1);
     assert.match(stdout, /^preflight {2}REFUSED: It exports no ABI version/m);

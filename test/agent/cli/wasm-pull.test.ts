@@ -6,7 +6,7 @@ import { FileBlobStore } from '../../../cache/blob-store.ts';
 import { content, ingestBytes, sha256 } from '../../cache/store-fixture.ts';
 import { FetchFixture } from '../fetch/fetch-fixture.ts';
 import { ociTarGzip, pullSecret, wasmContent } from '../fetch/image-registry.ts';
-import { pluginLayer, wasmModule } from '../fetch/module-bytes.ts';
+import { pluginLayer, wasmHeader } from '../fetch/module-bytes.ts';
 import { FetchCommands, goodModule } from './wasm-fetch-fixture.ts';
 
 async function push(commands: FetchCommands): Promise<void> {
@@ -74,7 +74,7 @@ describe('wasm pull', () => {
   test('pulls nothing that policy, pin or preflight refuse', async (t) => {
     const commands = await FetchCommands.start(t);
     await push(commands);
-    commands.registry.image([{ mediaType: wasmContent, bytes: wasmModule('one') }], { tags: ['bad'] });
+    commands.registry.image([{ mediaType: wasmContent, bytes: wasmHeader }], { tags: ['bad'] });
     const policy = join(commands.folder, 'policy.yaml');
     await writeFile(policy, 'version: 1\ndefaultAction: deny\n');
     for (const [words, said] of [
