@@ -9,7 +9,7 @@ import { type CachedModule, findModules, readCache, readReference } from './cach
 import { DamagedModuleError, LayoutWriter } from './layout-writer.ts';
 import { exitCodes, isFlagSet, type OperatorFlags, refusal, usageError } from './operator-run.ts';
 import { readDataFolder } from './operator-settings.ts';
-import { visible } from './terminal-text.ts';
+import { counted, visible } from './terminal-text.ts';
 
 /** One module as it was exported. */
 interface ExportedModule {
@@ -130,7 +130,7 @@ function formatExport(folder: string, exported: readonly ExportedModule[]): stri
     privateCount === 0
       ? []
       : [`${privateCount} of them needed a credential: who can read ${folder} can read them now`];
-  return [`${folder}: ${exported.length} images`, ...lines, ...note]
+  return [`${folder}: ${counted(exported.length, 'image')}`, ...lines, ...note]
     .map((line) => `${visible(line)}\n`)
     .join('');
 }

@@ -9,7 +9,7 @@ import { findDamaged } from './cache-verify.ts';
 import { CommandError } from './command-error.ts';
 import { exitCodes, flagText, isFlagSet, type OperatorFlags, usageError } from './operator-run.ts';
 import { readDataFolder, readDuration, readPort, readWasmSettings } from './operator-settings.ts';
-import { visible } from './terminal-text.ts';
+import { counted, visible } from './terminal-text.ts';
 
 /**
  * A running agent may be about to push what was used a moment ago, and writes the time of use to disk every ten
@@ -149,7 +149,7 @@ function formatCollection(
     const verb = fate.kind === 'kept' ? 'kept' : doing;
     return `${verb.padEnd(doing.length)}  ${module.digest.slice(0, 12)}  ${fate.reason}${name}`;
   });
-  const orphans = orphanCount === 0 ? '' : `, ${orphanCount} half-written files`;
-  const head = `${folder}: ${doing} ${deleted.length} of ${report.length} modules, ${sizeWords(freedBytes)}${orphans}`;
+  const orphans = orphanCount === 0 ? '' : `, ${counted(orphanCount, 'half-written file')}`;
+  const head = `${folder}: ${doing} ${deleted.length} of ${counted(report.length, 'module')}, ${sizeWords(freedBytes)}${orphans}`;
   return [head, ...lines, ...notes].map((line) => `${visible(line)}\n`).join('');
 }

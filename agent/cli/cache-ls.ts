@@ -4,7 +4,7 @@ import { type CacheContent, type CachedModule, readCache } from './cache-content
 import { type CachePins, readPins } from './cache-pins.ts';
 import { exitCodes, isFlagSet, type OperatorFlags } from './operator-run.ts';
 import { readDataFolder, readPort } from './operator-settings.ts';
-import { visible } from './terminal-text.ts';
+import { counted, visible } from './terminal-text.ts';
 import { formatTable } from './text-table.ts';
 
 /** `cache ls`: what is in the cache and who needs it. Changes nothing. Throws CommandError, CacheError. */
@@ -54,13 +54,13 @@ function totalBytes(content: CacheContent): number {
 /** The cache as a table with what is odd below it. Pure. */
 export function formatList(folder: string, content: CacheContent, pins: CachePins, nowMs: number): string {
   const { modules, orphans, strangerCount } = content;
-  const head = `${folder}: ${modules.length} modules, ${sizeWords(totalBytes(content))}\n`;
+  const head = `${folder}: ${counted(modules.length, 'module')}, ${sizeWords(totalBytes(content))}\n`;
   const rows = modules.map((module) => cellsOf(module, pins, nowMs));
   const table = formatTable(['MODULE', 'SIZE', 'LAST USED', 'IN USE BY', 'NAME'], rows);
   const odd = [
     ...(orphans.length === 0
       ? []
-      : [`${orphans.length} half-written files of processes that are gone: cache gc`]),
+      : [`${counted(orphans.length, 'half-written file')} of processes that are gone: cache gc`]),
     ...(strangerCount === 0
       ? []
       : [`${strangerCount} names among the modules that are none; they are left alone`]),

@@ -7,7 +7,7 @@ import { type CacheContent, orphanAgeMs, readCache, recordsFile } from './cache-
 import { keptConfigFile, readPins } from './cache-pins.ts';
 import { exitCodes, isFlagSet, type OperatorFlags } from './operator-run.ts';
 import { readDataFolder } from './operator-settings.ts';
-import { visible } from './terminal-text.ts';
+import { counted, visible } from './terminal-text.ts';
 
 /** One thing that is not as it should be. */
 export interface CacheFault {
@@ -154,8 +154,8 @@ export function formatVerification(
   const verdict =
     faults.length === 0
       ? 'all are whole'
-      : `${faults.length} faults, ${faults.length - left} repaired${advice}`;
-  const head = `${folder}: ${moduleCount} modules, ${sizeWords(checkedBytes)} hashed: ${verdict}`;
+      : `${counted(faults.length, 'fault')}, ${faults.length - left} repaired${advice}`;
+  const head = `${folder}: ${counted(moduleCount, 'module')}, ${sizeWords(checkedBytes)} hashed: ${verdict}`;
   return [head, ...lines].map((line) => `${visible(line)}\n`).join('');
 }
 

@@ -40,7 +40,7 @@ function policyWords(policy: PolicyFinding): string {
     case 'allowed':
       return `allowed by ${policy.rule}`;
     case 'refused':
-      return `REFUSED: ${policy.reason}`;
+      return `REFUSED: ${policy.reason.replace(/^refused by policy: /, '')}`;
     default:
       return policy satisfies never;
   }

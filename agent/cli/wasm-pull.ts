@@ -63,7 +63,7 @@ async function pullInto(
     write: (line) => process.stderr.write(line),
   }).scope('wasm');
   const progress = new DownloadProgress(process.stderr);
-  if (process.stderr.isTTY !== true) process.stderr.write(`fetching ${visible(displayUrl(url))}\n`);
+  if (!process.stderr.isTTY) process.stderr.write(`fetching ${visible(displayUrl(url))}\n`);
   await using parts = new AsyncDisposableStack();
   parts.defer(() => progress.end());
   const store = await FileBlobStore.open({

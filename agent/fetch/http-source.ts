@@ -167,6 +167,7 @@ export class HttpSource {
         tarRule: 'module-bytes',
         maxSizeBytes: maxModuleBytes,
         signal: target.limits.signal,
+        announcedBytes: Number(response.header('content-length')) || undefined,
         watch: this.#options.watch,
       });
       return { kind: 'done', value: { received, validators } };

@@ -49,6 +49,8 @@ export interface ReceiveOptions {
   readonly signal: AbortSignal;
   /** Verified before the outcome is given. */
   readonly expected?: ExpectedBytes;
+  /** How many bytes the server says there are; only `watch` is told. */
+  readonly announcedBytes?: number | undefined;
   readonly watch?: ServedWatch | undefined;
 }
 
@@ -122,11 +124,11 @@ class ServedBytes {
   }
 
   async *stream(): AsyncGenerator<Uint8Array> {
-    const { expected, maxSizeBytes, watch } = this.#options;
+    const { expected, maxSizeBytes, announcedBytes, watch } = this.#options;
     try {
       for await (const chunk of this.#body) {
         this.#sizeBytes += chunk.byteLength;
-        watch?.progressed(this.#sizeBytes, expected?.sizeBytes);
+        watch?.progressed(this.#sizeBytes, expected?.sizeBytes ?? announcedBytes);
         if (expected !== undefined && this.#sizeBytes > expected.sizeBytes) {
           throw new FetchError(
             'digest_mismatch',

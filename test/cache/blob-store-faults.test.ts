@@ -6,6 +6,8 @@ import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { describe, type TestContext, test } from 'node:test';
 import { FileBlobStore } from '../../cache/blob-store.ts';
+import { readRecordFile } from '../../cache/record-file.ts';
+import { FileRecordIndex } from '../../cache/record-index.ts';
 import {
   CollectedLog,
   content,
@@ -194,5 +196,24 @@ describe('a killed process', () => {
       await assertRecovers(t, folder, all);
     }
     assert.ok(all.size > 5, `${all.size} blobs were committed`);
+  });
+
+  test('leaves its record index whole, with all that was told as written', async (t) => {
+    const folder = await temporaryFolder(t);
+    const path = join(folder, 'records.json');
+    const all = new Set<string>();
+    for (const [seed, lineCount] of [1, 3, 8, 21].entries()) {
+      for (const key of await killedRun('records-for-ever', folder, seed, lineCount)) all.add(key);
+      const file = await readRecordFile(path);
+      assert.equal(file.kind, 'read');
+      const keys = new Set(file.kind === 'read' ? file.records.map(([key]) => key) : []);
+      assert.deepEqual(
+        [...all].filter((key) => !keys.has(key)),
+        [],
+      );
+    }
+    const index = await FileRecordIndex.open({ path, parse: String, maxEntryCount: 1_000 });
+    await index.close();
+    assert.deepEqual(await readdir(folder), ['records.json'], 'what was half-written is swept');
   });
 });

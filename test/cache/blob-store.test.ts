@@ -34,6 +34,9 @@ import {
 } from './store-fixture.ts';
 
 blobStoreContract('FileBlobStore', (opening) => FileBlobStore.open(opening));
+blobStoreContract('FileBlobStore with a quota', (opening) =>
+  FileBlobStore.open({ ...opening, maxTotalBytes: () => 64_000_000 }),
+);
 
 async function openStore(t: TestContext, options: FileBlobStoreOptions): Promise<FileBlobStore> {
   const store = await FileBlobStore.open(options);

@@ -5,7 +5,9 @@
  */
 import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, truncateSync } from 'node:fs';
+import { join } from 'node:path';
 import { FileBlobStore, type FileBlobStoreOptions } from '../../cache/blob-store.ts';
+import { FileRecordIndex } from '../../cache/record-index.ts';
 import { CacheError } from '../../cache/types.ts';
 import { CollectedLog, content, ingestBytes, ingestNames, namedFiles } from './store-fixture.ts';
 
@@ -139,6 +141,22 @@ async function killedMidway(): Promise<void> {
   process.stdout.write('', () => process.kill(process.pid, 'SIGKILL'));
 }
 
+/** Sets records for ever, each line one that is on disk. Ends by a kill. */
+async function recordsForEver(): Promise<void> {
+  const index = await FileRecordIndex.open({
+    path: join(folder, 'records.json'),
+    parse: (value) => (typeof value === 'string' ? value : undefined),
+    maxEntryCount: 1_000,
+    isShared: true,
+  });
+  for (let round = 0; ; round += 1) {
+    const digest = `${argument}/${round}`;
+    index.set(digest, 'x'.repeat(10_000));
+    await index.flush();
+    tell({ step: 'committed', digest });
+  }
+}
+
 const scenarios: Readonly<Record<string, () => Promise<void>>> = {
   'full-volume': fullVolume,
   'read-only-volume': readOnlyVolume,
@@ -147,6 +165,7 @@ const scenarios: Readonly<Record<string, () => Promise<void>>> = {
   'unwritable-folder': unwritableFolder,
   'ingest-for-ever': ingestForEver,
   'killed-midway': killedMidway,
+  'records-for-ever': recordsForEver,
 };
 
 const run = scenarios[scenario];

@@ -73,7 +73,7 @@ describe('the cache of a running agent', { skip: skipReason }, () => {
     );
     await gateway.restartAgent('stop');
     const collected = await onCache(gateway, 'gc');
-    assert.match(collected.stdout, /deleted 1 of 1 modules/);
+    assert.match(collected.stdout, /deleted 1 of 1 module,/);
     assert.deepEqual(await blobNames(gateway), []);
 
     const again = gateway.apply([wasmPlugin({ name: 'basic-auth', url, pluginConfig: basicAuthConfig })]);

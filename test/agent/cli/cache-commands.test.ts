@@ -110,7 +110,7 @@ describe('cache verify', () => {
     const blob = await cache.keep(content('sound', 300_000));
     await cache.writeKept({ plugin: blob });
     const { code, stdout } = await cache.run('verify');
-    assert.equal(stdout, `${cache.folder}: 1 modules, 293 KiB hashed: all are whole\n`);
+    assert.equal(stdout, `${cache.folder}: 1 module, 293 KiB hashed: all are whole\n`);
     assert.equal(code, 0);
   });
 
@@ -177,7 +177,7 @@ describe('cache gc', () => {
     const ports = [`--status-port=${agent}`, `--admin-port=${envoy}`];
 
     const planned = await cache.run('gc', '--dry-run', ...ports);
-    assert.match(planned.stdout, /would delete 2 of 6 modules, 1011 B, 1 half-written files/);
+    assert.match(planned.stdout, /would delete 2 of 6 modules, 1011 B, 1 half-written file/);
     assert.equal((await cache.moduleNames()).length, 6);
 
     const { code, stdout } = await cache.run('gc', ...ports);

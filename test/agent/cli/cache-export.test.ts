@@ -32,7 +32,7 @@ describe('cache export', () => {
     const folder = join(await temporaryFolder(t), 'made', 'layout');
     const { code, stdout, stderr } = await cache.run('export', folder);
     assert.equal(code, 0, stderr);
-    assert.match(stdout, new RegExp(`^${folder}: 1 images\noci:${folder}:registry.example/acme/jwt:v1\n`));
+    assert.match(stdout, new RegExp(`^${folder}: 1 image\noci:${folder}:registry.example/acme/jwt:v1\n`));
     assert.deepEqual(await readdir(join(folder, '..')), ['layout'], 'nothing else is left beside it');
     assert.equal((await stat(folder)).mode & 0o777, 0o755);
 
