@@ -19,8 +19,8 @@ import { type LayoutImage, readLayoutImage } from './layout-image.ts';
 import type { ModuleReference } from './module-reference.ts';
 import { ScratchSource } from './scratch-source.ts';
 
-/** A module of this size at most is also shown to the V8 of this process, whole. */
-const validateUpToBytes = 64 * 1024 * 1024;
+/** A module of this size at most is also shown to the V8 of this process, whole: the pod's memory is small. */
+const validateUpToBytes = 16 * 1024 * 1024;
 
 /** Finds out all about a module. Nothing of it is kept. Throws CommandError and the signal's reason. */
 export async function inspectReference(

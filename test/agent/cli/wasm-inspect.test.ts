@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdir, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { ociTarGzip, pullSecret, wasmContent } from '../fetch/image-registry.ts';
@@ -243,6 +243,27 @@ describe('wasm inspect', () => {
     const folder = await commands.run(['inspect', join(commands.folder, 'empty')]);
     assert.equal(folder.code, 1);
     assert.match(folder.stderr, /is no OCI image layout: it has no file "oci-layout"/);
+  });
+
+  test('sweeps what a killed one has left, and finds room where there is no place for temporary files', async (t) => {
+    const commands = await FetchCommands.start(t);
+    commands.files.set('/plugin.wasm', goodModule());
+    const url = `${commands.server.url}/plugin.wasm`;
+    const [old = '', fresh = ''] = ['0', '1'].map((digit) => `.ferry-inspect-1-1-${digit.repeat(16)}.part`);
+    for (const name of [old, fresh, 'other'])
+      await mkdir(join(commands.temporaryFolder, name, 'blobs'), { recursive: true });
+    const hoursAgo = Date.now() / 1_000 - 7_200;
+    await utimes(join(commands.temporaryFolder, old), hoursAgo, hoursAgo);
+    assert.equal((await commands.inspect(url)).code, 0);
+    assert.deepEqual((await commands.temporaryNames()).toSorted(), [fresh, 'other']);
+
+    const nowhere = { TMPDIR: join(commands.folder, 'nowhere') };
+    const none = await commands.run(['inspect', url], nowhere);
+    assert.equal(none.code, 1);
+    assert.match(none.stderr, /no temporary folder can be made: .*ENOENT.*set TMPDIR/);
+    await mkdir(commands.dataFolder);
+    assert.equal((await commands.run(['inspect', url], nowhere)).code, 0);
+    assert.deepEqual(await readdir(commands.dataFolder), []);
   });
 
   test('ends in time, and leaves nothing when it is interrupted or killed', async (t) => {
