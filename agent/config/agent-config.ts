@@ -1,7 +1,10 @@
 import type { LogLevel } from '../log.ts';
+import type { AppProbes } from './app-probe-config.ts';
 import type { BootstrapConfig } from './bootstrap-config.ts';
 import type { CompliancePolicy } from './compliance-policy.ts';
+import type { DnsConfig } from './dns-config.ts';
 import type { IdentityConfig } from './identity-config.ts';
+import type { ReadinessProbe } from './readiness-probe.ts';
 
 /** Role of the proxy: the positional argument of `proxy`. */
 export type ProxyRole = 'sidecar' | 'router' | 'waypoint';
@@ -90,6 +93,23 @@ export interface StatusConfig {
   readonly applicationTargets: readonly ScrapeTarget[];
 }
 
+/** How the probes and hooks are carried out that injection has pointed at the agent. */
+export interface AppProbeConfig {
+  readonly probes: AppProbes;
+  /** Where the containers are reached; empty is the local host. */
+  readonly destinationHost: string;
+  readonly isHttp2Offered: boolean;
+  /** Connections stay open for the next probe. */
+  readonly isConnectionKept: boolean;
+}
+
+/** How the health of a workload outside Kubernetes is found. */
+export interface WorkloadHealthConfig {
+  readonly probe: ReadinessProbe;
+  /** Probes without a host go to `localhost`, not to the first address. */
+  readonly isLocalhostProbed: boolean;
+}
+
 export interface EnvoyConfig {
   /** False with `DISABLE_ENVOY`. */
   readonly isEnabled: boolean;
@@ -154,6 +174,14 @@ export interface AgentConfig {
   readonly wasm: WasmConfig;
   readonly status: StatusConfig;
   readonly envoy: EnvoyConfig;
+  /** Undefined: no DNS proxy. */
+  readonly dns: DnsConfig | undefined;
+  /** Undefined: there are none. */
+  readonly appProbes: AppProbeConfig | undefined;
+  /** Undefined: istiod is told nothing. */
+  readonly workloadHealth: WorkloadHealthConfig | undefined;
+  /** istiod is asked for the trust bundle of the mesh. */
+  readonly isTrustBundleSubscribed: boolean;
   /** Things worth a warning at start: accepted but ignored flags, bad values replaced by defaults. */
   readonly warnings: readonly string[];
 }

@@ -24,7 +24,9 @@ export type VariableGroup =
   | 'Certificates'
   | 'Wasm modules'
   | 'Envoy'
+  | 'DNS'
   | 'Status and metrics'
+  | 'Probes'
   | 'Accepted without effect';
 
 export interface VariableDefinition {
@@ -185,6 +187,13 @@ export const environmentTable = {
     group: 'Control plane connection',
     origin: stock,
     meaning: 'Largest message from Envoy, in bytes. The misspelling is the real name.',
+  },
+  PROXY_CONFIG_XDS_AGENT: {
+    type: 'boolean',
+    default: 'false',
+    group: 'Control plane connection',
+    origin: stock,
+    meaning: 'The agent asks istiod for the trust bundle of the mesh and trusts it beside its own root.',
   },
   XDS_SOCKET_MODE: {
     type: 'file mode',
@@ -582,11 +591,48 @@ export const environmentTable = {
     origin: stock,
     meaning: 'File name of the SDS socket below `./var/run/secrets/workload-spiffe-uds`.',
   },
+  ISTIO_META_DNS_CAPTURE: {
+    type: 'boolean',
+    default: 'false',
+    group: 'DNS',
+    origin: stock,
+    meaning: 'A sidecar answers the DNS queries of its pod, which the traffic rules lead to it.',
+  },
+  ISTIO_META_ENABLE_DNS_SERVER: {
+    type: 'boolean',
+    default: 'false',
+    group: 'DNS',
+    origin: stock,
+    meaning: 'The agent answers DNS queries, whatever its role.',
+  },
   DNS_PROXY_ADDR: {
     type: 'optional text',
-    group: 'Envoy',
+    group: 'DNS',
     origin: stock,
-    meaning: 'Address of the DNS proxy, passed on to istiod. Port 53 as root: Envoy runs as user 1337.',
+    meaning:
+      'Address of the DNS proxy, `host:port`, UDP and TCP; told to istiod too. Unset: `localhost:15053`. `localhost` is each address family that has a nameserver, no host is all addresses. Port 53 is for root: names are then resolved before istiod is reached, and Envoy runs as user 1337.',
+  },
+  DNS_FORWARD_TIMEOUT: {
+    type: 'duration',
+    default: '5s',
+    group: 'DNS',
+    origin: stock,
+    meaning: 'Time for a nameserver to answer a query that is not for the mesh. `0` is the default.',
+  },
+  DNS_FORWARD_PARALLEL: {
+    type: 'boolean',
+    default: 'false',
+    group: 'DNS',
+    origin: stock,
+    meaning: 'All nameservers are asked at once and the first answer counts; false: one after the other.',
+  },
+  DNS_RESOLV_CONF: {
+    type: 'text',
+    default: '',
+    group: 'DNS',
+    origin: ours,
+    meaning:
+      'File with the nameservers and search domains, absolute, read once. Unset: `/etc/resolv.conf`, on port 53 first `/var/lib/istio/resolv.conf`.',
   },
 
   ISTIO_PROMETHEUS_ANNOTATIONS: {
@@ -610,6 +656,37 @@ export const environmentTable = {
     origin: stock,
     meaning:
       'Merged metrics are given to local clients only. As a key of `proxyMetadata` it also binds the metrics listener of Envoy to the local host.',
+  },
+
+  ISTIO_KUBE_APP_PROBERS: {
+    type: 'text',
+    default: '',
+    group: 'Probes',
+    origin: stock,
+    meaning:
+      'JSON set by injection: the probes and lifecycle hooks of the containers, by the path at which the kubelet asks the agent instead.',
+  },
+  ISTIO_ENABLE_HTTP2_PROBING: {
+    type: 'boolean',
+    default: 'true',
+    group: 'Probes',
+    origin: stock,
+    meaning: 'HTTPS probes offer HTTP/2.',
+  },
+  ENABLE_PROBE_KEEPALIVE_CONNECTIONS: {
+    type: 'boolean',
+    default: 'false',
+    group: 'Probes',
+    origin: stock,
+    meaning: 'HTTP probes keep their connections for the next probe; false: each probe has its own.',
+  },
+  REWRITE_PROBE_LEGACY_LOCALHOST_DESTINATION: {
+    type: 'boolean',
+    default: 'false',
+    group: 'Probes',
+    origin: stock,
+    meaning:
+      'Probes that name no host go to `localhost` instead of the address of the pod, `readinessProbe` of ProxyConfig too.',
   },
 
   JWT_POLICY: {

@@ -5,6 +5,7 @@ import type { AgentInputs, FileContent } from './agent-inputs.ts';
 import { expandHostIp, readBootstrapConfig } from './bootstrap-settings.ts';
 import { readCompliancePolicy } from './compliance-policy.ts';
 import { type ConfigError, ConfigReport, quoteValue } from './config-report.ts';
+import { readDnsConfig } from './dns-config.ts';
 import { parseDownwardFile } from './downward-api.ts';
 import { type EnvironmentValues, readEnvironment } from './environment.ts';
 import { readEnvoyConfig } from './envoy-config.ts';
@@ -14,6 +15,7 @@ import { readIdentityConfig } from './identity-settings.ts';
 import { findInstanceAddresses } from './instance-addresses.ts';
 import { readLogConfig } from './log-config.ts';
 import { buildNodeMetadata } from './node-metadata.ts';
+import { readAppProbeConfig, readWorkloadHealthConfig } from './probe-config.ts';
 import { type ProxyConfig, writeProxyConfig } from './proxy-config.ts';
 import { mergeLayers, readProxyConfig } from './proxy-config-layers.ts';
 import { nameServiceCluster } from './service-cluster.ts';
@@ -110,6 +112,9 @@ export function parseAgentConfig(inputs: AgentInputs): ParsedAgentConfig {
   const wasm = readWasmConfig(values, inputs.environment, inputs.root, report);
   const isProfilingOn = inputs.flags.profiling === 'true';
   const status = readStatusConfig(values, proxyConfig.statusPort, { role, isProfilingOn }, report);
+  const dns = readDnsConfig(values, { role, isRoot: inputs.userId === 0 }, report);
+  const appProbes = readAppProbeConfig(values, report);
+  const workloadHealth = readWorkloadHealthConfig(values, proxyConfig, report);
   warnAboutIgnored(inputs, values, proxyConfig, report);
   if (report.errors.length > 0) return { errors: report.errors };
   return {
@@ -126,6 +131,10 @@ export function parseAgentConfig(inputs: AgentInputs): ParsedAgentConfig {
       wasm,
       status,
       envoy,
+      dns,
+      appProbes,
+      workloadHealth,
+      isTrustBundleSubscribed: values.PROXY_CONFIG_XDS_AGENT,
       warnings: report.warnings,
     },
   };

@@ -53,6 +53,8 @@ export interface ProxyConfig {
   readonly runtimeValues?: Readonly<Record<string, string>>;
   readonly statusPort: number;
   readonly extraStatTags?: readonly string[];
+  /** Read by `readiness-probe.ts`. */
+  readonly readinessProbe?: unknown;
   readonly proxyStatsMatcher?: {
     readonly inclusionPrefixes?: readonly string[];
     readonly inclusionSuffixes?: readonly string[];

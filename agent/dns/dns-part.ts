@@ -3,33 +3,27 @@ import { readFile, stat } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { join } from 'node:path';
 import type { DnsMetrics } from '../../metrics/dns-metrics.ts';
+import type { DnsConfig } from '../config/dns-config.ts';
 import { describeError, type Logger } from '../log.ts';
 import { DnsError } from './dns-error.ts';
 import { DnsProxy } from './dns-proxy.ts';
-import { planDns, readDnsAddress } from './dns-settings.ts';
+import { planDns } from './dns-settings.ts';
 import { parseResolvConf } from './resolv-conf.ts';
 
-/** What the agent was told about DNS. */
+/** What the DNS proxy of an agent is made from. */
 export interface DnsPartOptions {
-  /** `DNS_PROXY_ADDR`; empty: the default. */
-  readonly address: string;
-  /** `DNS_FORWARD_TIMEOUT`; 0 or less is the default. */
-  readonly forwardTimeoutMs: number;
-  /** `DNS_FORWARD_PARALLEL`. */
-  readonly isForwardedInParallel: boolean;
-  readonly proxyNamespace: string;
+  readonly config: DnsConfig;
   /** DNS domain of the proxy (`--domain`). */
   readonly proxyDomain: string;
   /** All addresses of the pod. */
   readonly instanceIps: readonly string[];
-  readonly isRoot: boolean;
   /** Folder that stands for `/`. */
   readonly root?: string;
   readonly metrics: DnsMetrics;
+  /** Scope `dns`. */
   readonly log: Logger;
 }
 
-const defaultTimeoutMs = 5_000;
 /** A resolv.conf has a few lines; a larger file is a mistake in a mount. */
 const maxFileBytes = 64 * 1024;
 
@@ -38,14 +32,8 @@ const maxFileBytes = 64 * 1024;
  * application would not find anything, so the agent must not go on.
  */
 export async function openDnsProxy(options: DnsPartOptions): Promise<DnsProxy> {
-  const { log, metrics, proxyNamespace, proxyDomain, isForwardedInParallel } = options;
-  const address = readDnsAddress(options.address, { isRoot: options.isRoot });
-  if (address === undefined) {
-    throw new DnsError(
-      'settings',
-      `DNS_PROXY_ADDR is ${JSON.stringify(options.address)}; set host:port with a port from 1 to 65535`,
-    );
-  }
+  const { config, log, metrics, proxyDomain } = options;
+  const { address, forwardTimeoutMs, isForwardedInParallel, proxyNamespace } = config;
   const host = await resolveHost(address.host);
   const text = await readFirst(options.root ?? '/', address.resolvConfPaths);
   const plan = planDns({ ...address, host }, parseResolvConf(text), { ownAddresses: options.instanceIps });
@@ -58,7 +46,7 @@ export async function openDnsProxy(options: DnsPartOptions): Promise<DnsProxy> {
     proxyNamespace,
     proxyDomain,
     isForwardedInParallel,
-    forwardTimeoutMs: options.forwardTimeoutMs > 0 ? options.forwardTimeoutMs : defaultTimeoutMs,
+    forwardTimeoutMs,
     metrics,
     log,
   });

@@ -1,5 +1,5 @@
 import { isIPv4, isIPv6 } from 'node:net';
-import { parseHostPort } from '../config/host-port.ts';
+import type { DnsAddress } from '../config/dns-config.ts';
 import type { ResolvConf } from './resolv-conf.ts';
 
 /** Address and port of a listener or an upstream. */
@@ -19,55 +19,18 @@ export interface DnsPlan {
   readonly warnings: readonly string[];
 }
 
-/** What `DNS_PROXY_ADDR` leads to before resolv.conf is read. */
-export interface DnsAddress {
-  readonly host: string;
-  readonly port: number;
-  readonly isForwardedBeforeTable: boolean;
-  /** Candidates for resolv.conf; the first that exists is used. */
-  readonly resolvConfPaths: readonly string[];
-  readonly warning: string | undefined;
-}
-
-const defaultHost = 'localhost';
-const defaultPort = 15_053;
 const upstreamPort = 53;
-const usualPath = '/etc/resolv.conf';
-/** On virtual machines, where /etc/resolv.conf may name the proxy itself. */
-const machinePath = '/var/lib/istio/resolv.conf';
-
-/** Reads `DNS_PROXY_ADDR`; undefined when it is no `host:port`. Source: istio/istio `pkg/dns/client/dns.go`. Pure. */
-export function readDnsAddress(text: string, options: { readonly isRoot: boolean }): DnsAddress | undefined {
-  const usual = { resolvConfPaths: [usualPath], isForwardedBeforeTable: false, warning: undefined };
-  if (text === '') return { ...usual, host: defaultHost, port: defaultPort };
-  if (text.endsWith(':53') && !options.isRoot) {
-    const warning = `DNS_PROXY_ADDR ${text}: only root may listen on port 53, using ${defaultHost}:${defaultPort}`;
-    return { ...usual, host: defaultHost, port: defaultPort, warning };
-  }
-  const parsed = parseHostPort(text);
-  if (parsed === undefined) return undefined;
-  // Without a host: all addresses of both families, as in Go.
-  const host = parsed.host === '' ? '::' : parsed.host;
-  if (parsed.port !== upstreamPort) return { ...usual, host, port: parsed.port };
-  return {
-    ...usual,
-    host,
-    port: parsed.port,
-    isForwardedBeforeTable: true,
-    resolvConfPaths: [machinePath, usualPath],
-  };
-}
 
 /**
  * The plan for an address and the resolv.conf that was found. `localhost` is each family that a nameserver has. A
  * nameserver that is the proxy itself is left out. Pure.
  */
 export function planDns(
-  { host, port, isForwardedBeforeTable, warning }: DnsAddress,
+  { host, port, isForwardedBeforeTable }: Omit<DnsAddress, 'resolvConfPaths'>,
   resolvConf: ResolvConf,
   options: { readonly ownAddresses: readonly string[] },
 ): DnsPlan {
-  const warnings = warning === undefined ? [] : [warning];
+  const warnings: string[] = [];
   const listeners = listenHosts(host, resolvConf.nameservers).map((address) => ({ address, port }));
   const isOwn = (address: string): boolean =>
     port === upstreamPort &&

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { unlessAborted } from '../clock.ts';
+import type { ReadinessProbe } from '../config/readiness-probe.ts';
 import { describeError, type Logger } from '../log.ts';
 import {
   countResult,
@@ -11,7 +12,6 @@ import {
 import { HttpProbe } from './http-probe.ts';
 import { withProbeDeadline } from './probe-deadline.ts';
 import { ProbeDialer } from './probe-dialer.ts';
-import type { ReadinessProbe } from './readiness-probe.ts';
 import { probeWorkload, type WorkloadProbeParts } from './workload-probe.ts';
 
 export interface WorkloadHealthOptions {

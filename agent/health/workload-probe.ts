@@ -1,9 +1,10 @@
+import type { ReadinessMethod } from '../config/readiness-probe.ts';
 import { probeExec } from './exec-probe.ts';
 import { probeGrpc } from './grpc-probe.ts';
 import type { HttpProbe } from './http-probe.ts';
+import { requestTarget } from './http-redirect.ts';
 import { formatHostPort, type ProbeDialer, plainHost } from './probe-dialer.ts';
 import { ProbeError } from './probe-error.ts';
-import type { ReadinessMethod } from './readiness-probe.ts';
 import { probeTcp } from './tcp-probe.ts';
 
 /** What the probes of a workload use. */
@@ -53,7 +54,7 @@ async function probeHttp(
   const named = (wanted: string) => method.headers.find(([name]) => name.toLowerCase() === wanted)?.[1];
   const { status } = await http.get(
     {
-      url: { isTls: method.isTls, host, port: method.port, target: method.target },
+      url: { isTls: method.isTls, host, port: method.port, target: requestTarget(method.path) },
       hostHeader: named('host') ?? formatHostPort({ host, port: method.port }),
       headers: [
         ...method.headers.filter(([name]) => name.toLowerCase() !== 'host'),

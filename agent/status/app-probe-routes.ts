@@ -1,3 +1,4 @@
+import type { AppProbe, AppProbeAction, AppProbes } from '../config/app-probe-config.ts';
 import { probeGrpc } from '../health/grpc-probe.ts';
 import { HttpProbe } from '../health/http-probe.ts';
 import { requestTarget } from '../health/http-redirect.ts';
@@ -5,7 +6,6 @@ import { withProbeDeadline } from '../health/probe-deadline.ts';
 import { formatHostPort, ProbeDialer, plainHost } from '../health/probe-dialer.ts';
 import { probeTcp } from '../health/tcp-probe.ts';
 import { describeError, type Logger } from '../log.ts';
-import type { AppProbe, AppProbeAction, AppProbes } from './app-probe-config.ts';
 import { forwardedHeaders, hostHeaderFor } from './app-probe-headers.ts';
 import type { Exchange, Route } from './route.ts';
 

@@ -8,6 +8,7 @@ import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import packets from 'dns-packet';
+import type { DnsAddress } from '../../../agent/config/dns-config.ts';
 import { openDnsProxy } from '../../../agent/dns/dns-part.ts';
 import { DnsProxy, type DnsProxyOptions } from '../../../agent/dns/dns-proxy.ts';
 import type { DnsPlan } from '../../../agent/dns/dns-settings.ts';
@@ -527,7 +528,7 @@ test('a port that is taken is an error that says what to do, and nothing stays o
 
 interface Opened {
   readonly root: string;
-  readonly open: (options?: object) => ReturnType<typeof openDnsProxy>;
+  readonly open: (address?: Partial<DnsAddress>) => ReturnType<typeof openDnsProxy>;
 }
 
 async function prepare(t: TestContext, files: Readonly<Record<string, string>>): Promise<Opened> {
@@ -538,22 +539,43 @@ async function prepare(t: TestContext, files: Readonly<Record<string, string>>):
     await writeFile(join(root, path), text);
   }
   const { port } = await freeUdpPort();
-  const open = async (options: object = {}) =>
+  const open = async (address: Partial<DnsAddress> = {}) =>
     openDnsProxy({
-      address: `localhost:${port}`,
-      forwardTimeoutMs: 0,
-      isForwardedInParallel: false,
-      proxyNamespace: 'shop',
+      config: {
+        address: {
+          host: 'localhost',
+          port,
+          isForwardedBeforeTable: false,
+          resolvConfPaths: ['/etc/resolv.conf'],
+          ...address,
+        },
+        forwardTimeoutMs: 5_000,
+        isForwardedInParallel: false,
+        proxyNamespace: 'shop',
+      },
       proxyDomain: 'shop.svc.cluster.local',
       instanceIps: [],
-      isRoot: false,
       root,
       metrics: new DnsMetrics(new MetricRegistry()),
       log: new RecordingLog(),
-      ...options,
     });
   return { root, open };
 }
+
+test('of two files the first that exists is read', async (t) => {
+  const resolvConfPaths = ['/var/lib/istio/resolv.conf', '/etc/resolv.conf'];
+  const files = { 'etc/resolv.conf': 'nameserver 127.0.0.1\n' };
+  for (const [more, expected] of [
+    [{}, '127.0.0.1'],
+    [{ 'var/lib/istio/resolv.conf': 'nameserver ::1\n' }, '::1'],
+  ] as const) {
+    const { open } = await prepare(t, { ...files, ...more });
+    const proxy = await open({ resolvConfPaths });
+    const addresses = proxy.endpoints.map(({ address }) => address);
+    await proxy.close();
+    assert.deepEqual(addresses, [expected]);
+  }
+});
 
 test('the proxy opens from resolv.conf', async (t) => {
   const { open } = await prepare(t, {
@@ -570,22 +592,32 @@ test('the proxy opens from resolv.conf', async (t) => {
   ]);
 });
 
-const refusals: readonly (readonly [string, Readonly<Record<string, string>>, object, RegExp])[] = [
+const refusals: readonly (readonly [
+  string,
+  Readonly<Record<string, string>>,
+  Partial<DnsAddress>,
+  RegExp,
+])[] = [
   ['no resolv.conf', {}, {}, /cannot read \/etc\/resolv\.conf: ENOENT/],
   ['a huge resolv.conf', { 'etc/resolv.conf': '#'.repeat(70_000) }, {}, /over 65536 bytes/],
-  ['an address that is none', {}, { address: 'nowhere' }, /DNS_PROXY_ADDR is "nowhere"; set host:port/],
+  [
+    'neither of two files',
+    {},
+    { resolvConfPaths: ['/var/lib/istio/resolv.conf', '/etc/resolv.conf'] },
+    /cannot read \/etc\/resolv\.conf: ENOENT/,
+  ],
   [
     'a host that nobody knows',
     { 'etc/resolv.conf': '' },
-    { address: 'no host:5300' },
+    { host: 'no host' },
     /"no host" of DNS_PROXY_ADDR cannot be looked up/,
   ],
 ];
 
-for (const [name, files, options, message] of refusals) {
+for (const [name, files, address, message] of refusals) {
   test(`the proxy does not open with ${name}`, async (t) => {
     const { open } = await prepare(t, files);
-    await assert.rejects(open(options), { name: 'DnsError', code: 'settings', message });
+    await assert.rejects(open(address), { name: 'DnsError', code: 'settings', message });
   });
 }
 

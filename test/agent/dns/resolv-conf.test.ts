@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type DnsPlan, planDns, readDnsAddress } from '../../../agent/dns/dns-settings.ts';
+import { type DnsPlan, planDns } from '../../../agent/dns/dns-settings.ts';
 import { parseResolvConf } from '../../../agent/dns/resolv-conf.ts';
 
 const texts: readonly (readonly [string, string, Partial<ReturnType<typeof parseResolvConf>>])[] = [
@@ -39,51 +39,9 @@ test('a resolv.conf of thousands of lines gives short lists', () => {
   assert.equal(parseResolvConf(lines.join('\n')).nameservers.length, 16);
 });
 
-const usual = { resolvConfPaths: ['/etc/resolv.conf'], isForwardedBeforeTable: false, warning: undefined };
-const addresses: readonly (readonly [string, boolean, object | undefined])[] = [
-  ['', false, { ...usual, host: 'localhost', port: 15_053 }],
-  ['localhost:5300', true, { ...usual, host: 'localhost', port: 5300 }],
-  ['[::1]:5300', false, { ...usual, host: '::1', port: 5300 }],
-  [
-    '127.0.0.1:53',
-    true,
-    {
-      host: '127.0.0.1',
-      port: 53,
-      isForwardedBeforeTable: true,
-      resolvConfPaths: ['/var/lib/istio/resolv.conf', '/etc/resolv.conf'],
-      warning: undefined,
-    },
-  ],
-  [
-    ':53',
-    false,
-    {
-      ...usual,
-      host: 'localhost',
-      port: 15_053,
-      warning: 'DNS_PROXY_ADDR :53: only root may listen on port 53, using localhost:15053',
-    },
-  ],
-  ['localhost', false, undefined],
-  ['localhost:0', false, undefined],
-  ['localhost:99999', false, undefined],
-];
-
-for (const [text, isRoot, expected] of addresses) {
-  test(`DNS_PROXY_ADDR "${text}" (root: ${isRoot}) is read`, () => {
-    assert.deepEqual(readDnsAddress(text, { isRoot }), expected);
-  });
-}
-
-test('an address without a host is all addresses', () => {
-  assert.equal(readDnsAddress(':5300', { isRoot: false })?.host, '::');
-});
-
-function plan(address: string, resolvConf: string): DnsPlan {
-  const read = readDnsAddress(address, { isRoot: true });
-  assert.ok(read);
-  return planDns(read, parseResolvConf(resolvConf), { ownAddresses: ['10.0.0.5'] });
+function plan(host: string, port: number, resolvConf: string): DnsPlan {
+  const address = { host, port, isForwardedBeforeTable: false };
+  return planDns(address, parseResolvConf(resolvConf), { ownAddresses: ['10.0.0.5'] });
 }
 
 const families: readonly (readonly [string, readonly string[]])[] = [
@@ -96,7 +54,7 @@ const families: readonly (readonly [string, readonly string[]])[] = [
 for (const [resolvConf, expected] of families) {
   test(`localhost with ${JSON.stringify(resolvConf)} is ${expected.join(' and ')}`, () => {
     assert.deepEqual(
-      plan('', resolvConf).listeners,
+      plan('localhost', 15_053, resolvConf).listeners,
       expected.map((address) => ({ address, port: 15_053 })),
     );
   });
@@ -104,7 +62,8 @@ for (const [resolvConf, expected] of families) {
 
 test('nameservers are asked on port 53, the first search domain is kept', () => {
   const { upstreams, searchDomain, warnings } = plan(
-    '',
+    'localhost',
+    15_053,
     'nameserver 1.1.1.1\nnameserver 127.0.0.1\nsearch a b',
   );
   assert.deepEqual(upstreams, [
@@ -115,14 +74,14 @@ test('nameservers are asked on port 53, the first search domain is kept', () => 
 });
 
 const loops: readonly (readonly [string, string, readonly string[]])[] = [
-  ['127.0.0.1:53', 'nameserver 127.0.0.1\nnameserver 127.0.0.53', ['127.0.0.53']],
-  ['localhost:53', 'nameserver ::1\nnameserver 127.0.0.1\nnameserver 1.1.1.1', ['1.1.1.1']],
-  ['0.0.0.0:53', 'nameserver 127.0.0.53\nnameserver 10.0.0.5\nnameserver 1.1.1.1', ['1.1.1.1']],
+  ['127.0.0.1', 'nameserver 127.0.0.1\nnameserver 127.0.0.53', ['127.0.0.53']],
+  ['localhost', 'nameserver ::1\nnameserver 127.0.0.1\nnameserver 1.1.1.1', ['1.1.1.1']],
+  ['0.0.0.0', 'nameserver 127.0.0.53\nnameserver 10.0.0.5\nnameserver 1.1.1.1', ['1.1.1.1']],
 ];
 
 for (const [address, resolvConf, expected] of loops) {
-  test(`a proxy on ${address} does not ask itself`, () => {
-    const { upstreams, warnings } = plan(address, resolvConf);
+  test(`a proxy on port 53 of ${address} does not ask itself`, () => {
+    const { upstreams, warnings } = plan(address, 53, resolvConf);
     assert.deepEqual(
       upstreams.map((upstream) => upstream.address),
       expected,
@@ -132,7 +91,7 @@ for (const [address, resolvConf, expected] of loops) {
 }
 
 test('a resolv.conf that leads nowhere is told', () => {
-  const { warnings } = plan('', 'nameserver dns.example');
+  const { warnings } = plan('localhost', 15_053, 'nameserver dns.example');
   assert.match(warnings[0] ?? '', /"dns.example" of resolv\.conf is no IP address/);
   assert.match(warnings[1] ?? '', /no nameserver to ask/);
 });

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
 import { createServer } from 'node:net';
 import test, { type TestContext } from 'node:test';
-import { parseAppProbers } from '../../../agent/status/app-probe-config.ts';
+import { parseAppProbers } from '../../../agent/config/app-probe-config.ts';
 import { type AppProbeOptions, AppProbeRoutes } from '../../../agent/status/app-probe-routes.ts';
 import {
   findClosedPort,

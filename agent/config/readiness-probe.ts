@@ -1,7 +1,5 @@
-import { type ConfigError, quoteValue } from '../config/config-report.ts';
-import { isRecord, type JsonRecord } from '../config/message-schema.ts';
-import type { HeaderList } from './http-exchange.ts';
-import { requestTarget } from './http-redirect.ts';
+import { type ConfigError, quoteValue } from './config-report.ts';
+import { isRecord, type JsonRecord } from './message-schema.ts';
 
 /** How the workload is asked. An undefined host is the default one of the machine. */
 export type ReadinessMethod =
@@ -10,9 +8,10 @@ export type ReadinessMethod =
       readonly host: string | undefined;
       readonly port: number;
       readonly isTls: boolean;
-      /** Fit for a request line. */
-      readonly target: string;
-      readonly headers: HeaderList;
+      /** As given; empty is the root. */
+      readonly path: string;
+      /** In order; repeated names stand twice. */
+      readonly headers: readonly (readonly [name: string, value: string])[];
     }
   | { readonly kind: 'tcp'; readonly host: string | undefined; readonly port: number }
   | { readonly kind: 'grpc'; readonly port: number; readonly service: string }
@@ -122,7 +121,7 @@ function readHttp(fields: JsonRecord, report: Report): ReadinessMethod {
     host: readHost(fields),
     port: readPort('httpGet', fields, report),
     isTls: scheme === 'https',
-    target: requestTarget(textOf(fields['path'])),
+    path: textOf(fields['path']),
     headers,
   };
 }

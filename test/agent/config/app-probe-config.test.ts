@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type AppProbe, parseAppProbers } from '../../../agent/status/app-probe-config.ts';
+import { type AppProbe, parseAppProbers } from '../../../agent/config/app-probe-config.ts';
 
 const http = (fields: Partial<Extract<AppProbe['action'], { kind: 'http' }>>): AppProbe['action'] => ({
   kind: 'http',

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseReadinessProbe, type ReadinessProbe } from '../../../agent/health/readiness-probe.ts';
+import { parseReadinessProbe, type ReadinessProbe } from '../../../agent/config/readiness-probe.ts';
 
 const defaults = {
   initialDelayMs: 0,
@@ -16,7 +16,7 @@ const good: readonly (readonly [string, object, ReadinessProbe])[] = [
     { httpGet: { port: 80 } },
     {
       ...defaults,
-      method: { kind: 'http', host: undefined, port: 80, isTls: false, target: '/', headers: [] },
+      method: { kind: 'http', host: undefined, port: 80, isTls: false, path: '', headers: [] },
     },
   ],
   [
@@ -46,7 +46,7 @@ const good: readonly (readonly [string, object, ReadinessProbe])[] = [
         host: 'app.local',
         port: 8443,
         isTls: true,
-        target: '/ready?x=1',
+        path: 'ready?x=1',
         headers: [
           ['Host', 'h'],
           ['X-Empty', ''],

@@ -1,5 +1,5 @@
-import { type ConfigError, quoteValue } from '../config/config-report.ts';
-import { isRecord, type JsonRecord } from '../config/message-schema.ts';
+import { type ConfigError, quoteValue } from './config-report.ts';
+import { isRecord, type JsonRecord } from './message-schema.ts';
 
 /** How the kubelet's probe or hook is carried out. */
 export type AppProbeAction =
