@@ -16,6 +16,7 @@ import { describeExit, type EnvoyExit, EnvoyProcess } from './envoy/process.ts';
 import { EnvoyReadiness } from './envoy/readiness.ts';
 import type { WorkloadIdentity } from './identity/identity.ts';
 import type { Logger, LogRoot } from './log.ts';
+import { openSideParts, type SideParts } from './side-parts.ts';
 import { logLevelRoute } from './status/log-level-route.ts';
 import { profileRoutes } from './status/profile-routes.ts';
 import { Readiness, type ReadinessCheck } from './status/readiness.ts';
@@ -37,6 +38,12 @@ export interface AgentContext {
   readonly termination: Termination;
 }
 
+/** What is there before the agent itself is made. */
+interface AgentParts extends AgentContext {
+  readonly registry: MetricRegistry;
+  readonly side: SideParts;
+}
+
 /** Why the agent ends. */
 type EndCause =
   | { readonly kind: 'signal'; readonly name: string }
@@ -55,7 +62,9 @@ export async function runAgent(config: AgentConfig, context: AgentContext): Prom
   const onSignal = () => end.resolve({ kind: 'signal', name: termination.received ?? 'SIGTERM' });
   if (termination.signal.aborted) onSignal();
   else termination.signal.addEventListener('abort', onSignal, { once: true });
-  await using agent = new Agent(config, context, (cause) => end.resolve(cause));
+  const registry = new MetricRegistry();
+  await using side = await openSideParts({ config, registry, logRoot: context.logRoot });
+  await using agent = new Agent(config, { ...context, registry, side }, (cause) => end.resolve(cause));
   await agent.start();
   const cause = await end.promise;
   logCause(cause, log);
@@ -104,6 +113,7 @@ class Agent implements AsyncDisposable {
   readonly #onEnd: (cause: EndCause) => void;
   /** Closed in reverse order of start. */
   readonly #parts = new AsyncDisposableStack();
+  readonly #side: SideParts;
   readonly #drain: Drain;
   readonly #envoyReadiness: EnvoyReadiness;
   readonly #relay: AdsRelay;
@@ -115,13 +125,13 @@ class Agent implements AsyncDisposable {
   #openWasm: WasmPart | undefined;
   #envoy: EnvoyProcess | undefined;
 
-  constructor(config: AgentConfig, context: AgentContext, onEnd: (cause: EndCause) => void) {
+  constructor(config: AgentConfig, parts: AgentParts, onEnd: (cause: EndCause) => void) {
     this.#config = config;
-    this.#context = context;
-    this.#logRoot = context.logRoot;
+    this.#context = parts;
+    this.#logRoot = parts.logRoot;
     this.#onEnd = onEnd;
-    const { logRoot } = context;
-    const registry = new MetricRegistry();
+    this.#side = parts.side;
+    const { logRoot, registry } = parts;
     const processMetrics = new ProcessMetrics(registry);
     this.#parts.defer(() => processMetrics.close());
     this.#wasmMetrics = new WasmMetrics(registry);
@@ -131,14 +141,17 @@ class Agent implements AsyncDisposable {
     this.#envoyReadiness = new EnvoyReadiness({ admin });
     this.#relay = new AdsRelay({
       config: config.xds,
-      interceptors: config.wasm.isConversionEnabled
-        ? [
-            ecdsInterceptor({
-              loadRollouts: async () => (await this.#loadWasm()).rollouts,
-              log: logRoot.scope('xdsproxy'),
-            }),
-          ]
-        : [],
+      interceptors: [
+        ...(config.wasm.isConversionEnabled
+          ? [
+              ecdsInterceptor({
+                loadRollouts: async () => (await this.#loadWasm()).rollouts,
+                log: logRoot.scope('xdsproxy'),
+              }),
+            ]
+          : []),
+        ...parts.side.interceptors({ applyTrustBundle: (pem) => this.#applyTrustBundle(pem) }),
+      ],
       metrics: new XdsMetrics(registry),
       log: logRoot.scope('xdsproxy'),
     });
@@ -163,6 +176,7 @@ class Agent implements AsyncDisposable {
     if (xds.tls !== undefined) await readRoots(xds.tls.root);
     await this.#relay.listen();
     this.#parts.defer(() => this.#relay.close());
+    this.#side.startHealthChecks();
     if (envoy.grpcBootstrap !== undefined) {
       const document = buildGrpcBootstrap(envoy.grpcBootstrap, envoy.bootstrap.node, facts);
       await writeGrpcBootstrapFile(envoy.grpcBootstrap.path, document);
@@ -215,6 +229,7 @@ class Agent implements AsyncDisposable {
     return [
       ...(isEnabled ? [{ name: 'Envoy', check: () => this.#envoyReadiness.check() }] : []),
       ...(grpcBootstrap === undefined ? [] : [new GrpcBootstrapReadiness(grpcBootstrap.path)]),
+      ...this.#side.readinessChecks,
     ];
   }
 
@@ -243,7 +258,7 @@ class Agent implements AsyncDisposable {
           stats,
           isMetricsLocalOnly: status.isMetricsLocalOnly,
           debugPage: () => this.#debugPage(),
-          nameTable: () => undefined,
+          nameTable: () => this.#side.nameTable(),
           quit: () => this.#onEnd({ kind: 'quit' }),
           drain: async () => {
             if (this.#envoy !== undefined) await this.#drain.drainNow();
@@ -252,9 +267,15 @@ class Agent implements AsyncDisposable {
         }),
         logLevelRoute(this.#logRoot),
         ...(status.isProfilingOn ? profileRoutes(log) : []),
+        ...this.#side.routes,
       ],
       log,
     });
+  }
+
+  /** The roots of the mesh go to whoever serves `ROOTCA`. */
+  #applyTrustBundle(pem: string): void {
+    throw new Error(`the agent serves no certificates, so ${pem.length} characters of roots have no use`);
   }
 
   #debugPage(): unknown {

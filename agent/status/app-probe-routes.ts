@@ -8,6 +8,7 @@ import { probeTcp } from '../health/tcp-probe.ts';
 import { describeError, type Logger } from '../log.ts';
 import { forwardedHeaders, hostHeaderFor } from './app-probe-headers.ts';
 import type { Exchange, Route } from './route.ts';
+import { answerUnknownProbe, appProbePaths } from './unknown-app-probe.ts';
 
 export interface AppProbeOptions {
   readonly probes: AppProbes;
@@ -73,7 +74,7 @@ export class AppProbeRoutes {
         return [path, { probe, http, runningCount: 0 }];
       }),
     );
-    this.routes = ['/app-health/', '/app-lifecycle/'].map((path) => ({
+    this.routes = appProbePaths.map((path) => ({
       path,
       localOnly: false,
       method: undefined,
@@ -91,10 +92,7 @@ export class AppProbeRoutes {
     const { path, answer } = exchange;
     const { log } = this.#options;
     const entry = this.#entries.get(path);
-    if (entry === undefined) {
-      log.error('Prober does not exist', { path });
-      return answer.endWithText(400, `app prober config does not exists for ${path}`);
-    }
+    if (entry === undefined) return answerUnknownProbe(exchange, log);
     if (entry.runningCount >= maxRunningCount) {
       log.warn('too many requests for one app probe at once', { path, runningCount: entry.runningCount });
       return answer.endWithText(503, `${maxRunningCount} requests for ${path} are running\n`);
