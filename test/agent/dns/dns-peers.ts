@@ -32,10 +32,12 @@ async function bindUdp(address: string, port: number): Promise<UdpSocket | undef
   }
 }
 
+/** Closed with the test. With a `port` rejects when that cannot be had; without takes a free one. */
 export async function startUpstream(
   t: TestContext,
   handle: (query: UpstreamQuery) => void,
   address = '127.0.0.1',
+  wantedPort = 0,
 ): Promise<UpstreamPeer> {
   const queries: UpstreamQuery[] = [];
   const sockets = new Set<Socket>();
@@ -64,12 +66,13 @@ export async function startUpstream(
         }
       });
     });
-    server.listen(0, address);
+    server.listen(wantedPort, address);
     await once(server, 'listening');
     const { port } = server.address() as AddressInfo;
     const udp = await bindUdp(address, port);
     if (udp === undefined) {
       server.close();
+      if (wantedPort !== 0) throw new Error(`UDP port ${port} of ${address} cannot be had`);
       continue;
     }
     udp.on('message', (bytes, peer) => {

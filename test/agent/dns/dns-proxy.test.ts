@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { spawn, spawnSync } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -14,6 +13,7 @@ import { DnsProxy, type DnsProxyOptions } from '../../../agent/dns/dns-proxy.ts'
 import type { DnsPlan } from '../../../agent/dns/dns-settings.ts';
 import { DnsMetrics } from '../../../metrics/dns-metrics.ts';
 import { MetricRegistry } from '../../../metrics/registry.ts';
+import { dig, isDigThere } from '../../support/dns-lookup.ts';
 import { RecordingLog } from '../status/status-fixture.ts';
 import { EventQueue } from '../xds/event-queue.ts';
 import { answerTo, askTcp, askUdp, encodeQuery, startUpstream, type UpstreamQuery } from './dns-peers.ts';
@@ -619,24 +619,6 @@ for (const [name, files, address, message] of refusals) {
     const { open } = await prepare(t, files);
     await assert.rejects(open(address), { name: 'DnsError', code: 'settings', message });
   });
-}
-
-const isDigThere = spawnSync('dig', ['-v']).error === undefined;
-
-/** Runs dig with the proxy as its server, and gives its output without comments. */
-async function dig(endpoint: Endpoint, ...args: readonly string[]): Promise<string> {
-  const child = spawn('dig', [
-    `@${endpoint.address}`,
-    '-p',
-    String(endpoint.port),
-    '+tries=1',
-    '+time=5',
-    ...args,
-  ]);
-  const chunks: Buffer[] = [];
-  child.stdout.on('data', (chunk: Buffer) => chunks.push(chunk));
-  await once(child, 'close');
-  return Buffer.concat(chunks).toString();
 }
 
 test('dig understands every answer', {
