@@ -196,7 +196,7 @@ class Agent implements AsyncDisposable {
   /** Readiness fails and the status port closes at once; Envoy drains as configured, then is killed. */
   async shutDown(cause: EndCause): Promise<void> {
     this.#envoyReadiness.terminate(cause.kind === 'quit' ? '/quitquitquit called' : cause.kind);
-    const statusClosed = this.#status?.close();
+    this.#status?.stopListening();
     if (this.#envoy !== undefined && cause.kind !== 'envoy-exited') {
       if (cause.kind === 'quit') this.#drain.skip();
       const gone = new AbortController();
@@ -204,7 +204,7 @@ class Agent implements AsyncDisposable {
       await this.#drain.drainForTermination({ signal: gone.signal });
       await this.#envoy.close();
     }
-    await statusClosed;
+    await this.#status?.close();
   }
 
   async #startIdentity(): Promise<BootstrapFacts> {

@@ -11,7 +11,7 @@ export interface StatusServerOptions {
   readonly port: number;
   readonly routes: readonly Route[];
   readonly log: Logger;
-  /** How long `close` lets open answers finish. */
+  /** How long open answers may go on after the listener was closed, unless `close` is called later than that. */
   readonly closeGraceMs?: number;
 }
 
@@ -53,6 +53,8 @@ export class StatusServer {
   readonly #options: StatusServerOptions;
   readonly #server: Server;
   #state: ServerState = 'new';
+  /** When the listener was closed, and the end of the last connection. */
+  #stopped: { readonly atMs: number; readonly over: Promise<void> } | undefined;
   #closed: Promise<void> | undefined;
 
   constructor(options: StatusServerOptions) {
@@ -104,25 +106,34 @@ export class StatusServer {
     return address.port;
   }
 
-  /** Closes the listener and idle connections at once; resolves when open answers are finished or their grace is over. */
+  /** Closes the listener and idle connections at once. Open answers go on: a hook of the pod may run for long. */
+  stopListening(): void {
+    const wasListening = this.#state === 'listening' && this.#server.listening;
+    this.#state = 'closing';
+    if (!wasListening) return;
+    const over = Promise.withResolvers<void>();
+    this.#stopped = { atMs: performance.now(), over: over.promise };
+    // Idle connections are closed with the listener (Node.js `http.Server.close`).
+    this.#server.close(() => over.resolve());
+  }
+
+  /** Stops listening; resolves when open answers are finished or broken because their grace is over. */
   async close(): Promise<void> {
     this.#closed ??= this.#close();
     return this.#closed;
   }
 
   async #close(): Promise<void> {
-    const wasListening = this.#state === 'listening' && this.#server.listening;
-    this.#state = 'closing';
-    if (!wasListening) return;
+    this.stopListening();
+    if (this.#stopped === undefined) return;
     const { closeGraceMs = defaultCloseGraceMs, log } = this.#options;
-    const closed = Promise.withResolvers<void>();
-    // Idle connections are closed with the listener (Node.js `http.Server.close`).
-    this.#server.close(() => closed.resolve());
+    const { atMs, over } = this.#stopped;
+    const leftMs = Math.max(0, atMs + closeGraceMs - performance.now());
     const grace = setTimeout(() => {
       log.warn('status server breaks answers that were still open', { graceMs: closeGraceMs });
       this.#server.closeAllConnections();
-    }, closeGraceMs);
-    await closed.promise;
+    }, leftMs);
+    await over;
     clearTimeout(grace);
     log.info('Status server has successfully terminated');
   }

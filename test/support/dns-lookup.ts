@@ -125,7 +125,7 @@ function describePacket(packet: DecodedPacket): DnsLookup {
     status: (packet as { readonly rcode?: string }).rcode ?? '',
     flags: Object.entries(flags).flatMap(([name, isSet]) => (isSet ? [name] : [])),
     answers: (packet.answers ?? []).map((answer) => {
-      const data = 'data' in answer ? String(answer.data) : '';
+      const data = 'data' in answer && typeof answer.data === 'string' ? answer.data : '';
       return [answer.name, answer.type, data].map(withoutDot).join(' ');
     }),
   };

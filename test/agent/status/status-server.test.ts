@@ -84,6 +84,31 @@ test('close refuses new connections at once while an open answer finishes', asyn
   agent.destroy();
 });
 
+test('without its listener the server still finishes open answers, however long they take', async () => {
+  const gate = Promise.withResolvers<void>();
+  const started = Promise.withResolvers<void>();
+  // With no grace at all, so that close would break them at once.
+  const fixture = await StatusFixture.start({
+    closeGraceMs: 0,
+    moreRoutes: [
+      routeOf('/hook', async ({ answer }) => {
+        started.resolve();
+        await gate.promise;
+        await answer.endWithText(200, 'finished');
+      }),
+    ],
+  });
+  const { port } = fixture.server;
+  const open = fixture.ask('/hook');
+  await started.promise;
+  fixture.server.stopListening();
+  await assert.rejects(ask(port, '/healthz/ready'), { code: 'ECONNREFUSED' });
+  gate.resolve();
+  assert.equal((await open).body.toString(), 'finished');
+  await fixture.server.close();
+  assert.deepEqual(fixture.log.messages('warn'), [], 'nothing was broken off');
+});
+
 test('close ends idle connections', async () => {
   const fixture = await StatusFixture.start();
   const agent = new Agent({ keepAlive: true });
