@@ -3,6 +3,12 @@ import type { PageFilter } from './page-filter.ts';
 
 const newline = 10;
 
+/** The type whose samples may have any name. */
+const unknown = 'unknown';
+
+/** Envoy has some hundred; beyond this a name is taken for one that was there before. */
+const maxFamilyCount = 20_000;
+
 /**
  * Makes valid OpenMetrics of the text format 0.0.4 that the agent and Envoy write; sample lines, and so the names and
  * values of all series, stay as they are. Source: OpenMetrics 1.0, "Text Format" and "Counter".
@@ -10,10 +16,14 @@ const newline = 10;
  * A counter's samples must end in `_total` and its family must not: `# TYPE a_total counter` becomes
  * `# TYPE a counter`, and a counter of another name becomes `unknown`, which may have any. `untyped` is called
  * `unknown`. Blank lines and other comments are not allowed and left out. Timestamps do not occur in these two parts.
+ *
+ * A family may come only once, but Envoy has both `a` and `a_total` (`envoy_cluster_upstream_rq`): the second one is
+ * then `# TYPE a_total unknown`.
  */
 export class OpenMetricsFromText implements PageFilter {
   readonly isDone = false;
   readonly #out = new ByteSink();
+  readonly #families = new Set<string>();
   /** A HELP line whose family's name depends on the TYPE line behind it. */
   #help: { readonly name: string; readonly text: string } | undefined;
 
@@ -50,9 +60,17 @@ export class OpenMetricsFromText implements PageFilter {
       return;
     }
     if (keyword !== 'TYPE') return;
-    const { family, type } = openMetricsType(name, text);
+    const { family, type } = this.#chooseFamily(name, text);
     if (this.#help !== undefined) this.#flushHelp(this.#help.name === name ? family : this.#help.name);
     this.#out.appendLatin1(`# TYPE ${family} ${type}\n`);
+  }
+
+  #chooseFamily(name: string, type: string): { family: string; type: string } {
+    const chosen = openMetricsType(name, type);
+    const isFull = this.#families.size >= maxFamilyCount;
+    const isTaken = chosen.type === 'counter' && (isFull || this.#families.has(chosen.family));
+    if (!isFull) this.#families.add(chosen.family);
+    return isTaken ? { family: name, type: unknown } : chosen;
   }
 
   #flushHelp(family: string): void {
@@ -67,13 +85,13 @@ function openMetricsType(name: string, type: string): { family: string; type: st
     case 'counter':
       return name.endsWith('_total')
         ? { family: name.slice(0, -'_total'.length), type }
-        : { family: name, type: 'unknown' };
+        : { family: name, type: unknown };
     case 'gauge':
     case 'histogram':
     case 'summary':
       return { family: name, type };
     default:
-      return { family: name, type: 'unknown' };
+      return { family: name, type: unknown };
   }
 }
 

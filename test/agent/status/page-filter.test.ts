@@ -39,6 +39,10 @@ alone_total 1
 
 # TYPE envoy_cluster_upstream_rq counter
 envoy_cluster_upstream_rq{cluster="a # TYPE b} counter"} 5
+# TYPE envoy_cluster_upstream_rq_total counter
+envoy_cluster_upstream_rq_total{cluster="a"} 7
+# TYPE istio_requests_total counter
+istio_requests_total{} 3
 # just a comment
 # TYPE envoy_server_live gauge
 envoy_server_live{} 1
@@ -62,6 +66,10 @@ istio_agent_xds_proxy_requests 6
 alone_total 1
 # TYPE envoy_cluster_upstream_rq unknown
 envoy_cluster_upstream_rq{cluster="a # TYPE b} counter"} 5
+# TYPE envoy_cluster_upstream_rq_total unknown
+envoy_cluster_upstream_rq_total{cluster="a"} 7
+# TYPE istio_requests counter
+istio_requests_total{} 3
 # TYPE envoy_server_live gauge
 envoy_server_live{} 1
 # TYPE envoy_time histogram
