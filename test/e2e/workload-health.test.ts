@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { rm } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { describe, type TestContext, test } from 'node:test';
+import { status as grpcStatus } from '@grpc/grpc-js';
 import { startGrpcPeer, startHttpPeer } from '../agent/health/probe-peers.ts';
 import type { RequestReceived } from '../support/control-plane/journal.ts';
 import { typeUrls } from '../support/control-plane/type-urls.ts';
@@ -68,7 +69,7 @@ for (const mode of modes) {
         code: 13,
         message: 'status code was not from [200,400), bad code 503',
       });
-      controlPlane.closeStreams({ code: 14, details: 'istiod moves' });
+      controlPlane.closeStreams({ code: grpcStatus.UNAVAILABLE, details: 'istiod moves' });
       const again = await report(pod, 'unhealthy', sick.seq);
       assert.ok(again.streamId > sick.streamId);
       assert.deepEqual(again.request.error, sick.request.error);
