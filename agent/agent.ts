@@ -150,7 +150,9 @@ class Agent implements AsyncDisposable {
               }),
             ]
           : []),
-        ...parts.side.interceptors({ applyTrustBundle: (pem) => this.#applyTrustBundle(pem) }),
+        ...parts.side.interceptors({
+          applyTrustBundle: (certificates) => this.#applyTrustBundle(certificates),
+        }),
       ],
       metrics: new XdsMetrics(registry),
       log: logRoot.scope('xdsproxy'),
@@ -274,8 +276,8 @@ class Agent implements AsyncDisposable {
   }
 
   /** The roots of the mesh go to whoever serves `ROOTCA`. */
-  #applyTrustBundle(pem: string): void {
-    throw new Error(`the agent serves no certificates, so ${pem.length} characters of roots have no use`);
+  #applyTrustBundle(certificates: readonly string[]): void {
+    throw new Error(`the agent serves no certificates: ${certificates.length} roots of the mesh have no use`);
   }
 
   #debugPage(): unknown {

@@ -26,8 +26,8 @@ export interface SidePartsOptions {
 
 /** Whoever gets what istiod sends. */
 export interface SideReceivers {
-  /** Takes over the roots of the mesh as one PEM text, empty for none. What it throws refuses them. */
-  readonly applyTrustBundle: (pem: string) => void;
+  /** Takes over the roots of the mesh, each in PEM; without any there are none beside those of the CA. */
+  readonly applyTrustBundle: (certificates: readonly string[]) => void;
 }
 
 /** The parts that are configured. */

@@ -7,6 +7,7 @@ import { LogRoot } from '../../../agent/log.ts';
 import { sideSubscription } from '../../../agent/xds/side-subscription.ts';
 import { HealthReport } from '../../../agent/xds/side-subscription-health.ts';
 import { decodeTrustBundle, proxyConfigTypeUrl } from '../../../agent/xds/side-subscription-trust-bundle.ts';
+import { createCertificateAuthority } from '../../support/certificate.ts';
 import { EventQueue } from './event-queue.ts';
 import { clusterType, listenerType, messages } from './messages.ts';
 import {
@@ -221,16 +222,24 @@ test('a response that is no message ends the stream', async (t) => {
   assert.match(grpcMessage ?? '', /for type\.googleapis\.com\/istio\.networking.* cannot be read/);
 });
 
-test('the trust bundle is the certificates with one newline between them', () => {
-  const field = (text: string): Buffer =>
-    Buffer.concat([Buffer.from([0x92, 0x02, text.length]), Buffer.from(text)]);
-  assert.equal(decodeTrustBundle(undefined), '');
-  assert.equal(decodeTrustBundle(Buffer.alloc(0)), '');
+test('the trust bundle is the certificates of all its texts', () => {
+  const field = (text: string): Buffer => {
+    const length = Buffer.from([(text.length & 0x7f) | 0x80, text.length >> 7]);
+    return Buffer.concat([Buffer.from([0x92, 0x02]), length, Buffer.from(text)]);
+  };
+  const [first = '', second = '', third = ''] = ['a', 'b', 'c'].map(() =>
+    createCertificateAuthority().certificate.trim(),
+  );
+  assert.deepEqual(decodeTrustBundle(undefined), []);
+  assert.deepEqual(decodeTrustBundle(Buffer.alloc(0)), []);
   const other = Buffer.from('0a01782a0179', 'hex');
-  assert.equal(decodeTrustBundle(Buffer.concat([field('A'), other, field('B\n'), field('C')])), 'A\nB\nC');
-  assert.throws(() => decodeTrustBundle(Buffer.concat([field('A').subarray(0, 3)])), {
-    name: 'WireFormatError',
-  });
+  const whole = Buffer.concat([field(`${first}\n`), other, field(`# two\n${second}\n${third}`)]);
+  assert.deepEqual(decodeTrustBundle(whole), [first, second, third]);
+  const broken = first.replace(/\n.{8}/, '\nAAAAAAAA');
+  const bad = [whole.subarray(0, 200), field(''), field('no certificate'), field(broken)];
+  for (const bytes of [...bad, Buffer.concat([whole, field(broken)])]) {
+    assert.throws(() => decodeTrustBundle(bytes), { name: 'WireFormatError' });
+  }
 });
 
 const captures = fileURLToPath(new URL('../../../../shared/captures', import.meta.url));
