@@ -224,8 +224,16 @@ const processStartedAt = Date.now() - Math.round(process.uptime() * 1000);
 // A reader that has gone away must not end the agent by an unhandled event.
 process.stdout.on('error', () => {});
 process.stderr.on('error', () => {});
-// Leaves even when something still holds the event loop; pipes and files are written synchronously on Linux.
-main(process.argv.slice(2)).then(
-  (code) => process.exit(code),
-  (error: unknown) => process.exit(exitCodeOf(error, process.argv.slice(2))),
-);
+/** The agent itself must end although nobody reads its log any more; a person may read a dump for hours. */
+const logPatienceMs = 5_000;
+const given = process.argv.slice(2);
+main(given).then(leave, (error: unknown) => leave(exitCodeOf(error, given)));
+
+/**
+ * Leaves even when something still holds the event loop, but not before all output is taken: what a full pipe has not
+ * taken yet waits in the process, and istioctl would read a dump that is cut.
+ */
+function leave(code: number): void {
+  if (findCommand(given, allFlags) === 'proxy') setTimeout(() => process.exit(code), logPatienceMs);
+  process.stdout.write('', () => process.stderr.write('', () => process.exit(code)));
+}

@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
-const main = fileURLToPath(new URL('../../../agent/cli/main.ts', import.meta.url));
+/** The program. */
+export const main = fileURLToPath(new URL('../../../agent/cli/main.ts', import.meta.url));
 
 /** What a command left behind. */
 export interface CommandResult {

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { describe, test } from 'node:test';
 import { formatVersion } from '../../../agent/cli/version.ts';
 import { createWorkspace } from '../../support/workspace.ts';
-import { runCommand } from './command-process.ts';
+import { main, runCommand } from './command-process.ts';
 
 const build = { version: '1.2.3', revision: 'abc', status: 'Clean', tag: 'v1.2.3' };
 
@@ -42,6 +44,19 @@ describe('version', () => {
       'tag',
     ]);
   });
+});
+
+test('an agent whose log nobody reads ends all the same', async () => {
+  // Each is an error, in the log and on standard error: more than any pipe holds.
+  const headers = Array.from({ length: 8_000 }, (_, index) => [`XDS_HEADER_bad name ${index}`, 'x'] as const);
+  const child = spawn(process.execPath, [main, 'proxy'], {
+    env: { PATH: process.env['PATH'], DISABLE_ENVOY: 'true', ...Object.fromEntries(headers) },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const [code] = (await once(child, 'exit')) as [number | null];
+  assert.equal(code, 255);
+  child.stdout.destroy();
+  child.stderr.destroy();
 });
 
 describe('commands and their errors', () => {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
 import { PassThrough } from 'node:stream';
@@ -6,6 +7,7 @@ import { text } from 'node:stream/consumers';
 import { describe, type TestContext, test } from 'node:test';
 import { CommandError } from '../../../agent/cli/command-error.ts';
 import { requestLocal } from '../../../agent/cli/request.ts';
+import { main } from './command-process.ts';
 
 /** One of the ports that `request` may use and that is free here: the command has no other. */
 async function allowedServer(context: TestContext, listener: RequestListener): Promise<number> {
@@ -60,6 +62,18 @@ describe('request', () => {
       name: 'CommandError',
       message: 'received unsuccessful status code 503: not now',
     });
+  });
+
+  test('gives a reader that is slow the whole body, before it ends', async (context) => {
+    // More than a pipe holds, less than makes the command wait for its reader.
+    const body = 'x'.repeat(100_000);
+    const port = await allowedServer(context, (_, response) => response.end(body));
+    const words = [main, 'request', `--debug-port=${port}`, 'GET', 'config_dump'];
+    const script = '"$@" | { sleep 1; cat; }';
+    const reader = spawn('sh', ['-c', script, 'sh', process.execPath, ...words], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    assert.equal((await text(reader.stdout)).length, body.length + 1);
   });
 
   test('fails when the answer is cut short', async (context) => {
