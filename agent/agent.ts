@@ -275,9 +275,9 @@ class Agent implements AsyncDisposable {
     });
   }
 
-  /** The roots of the mesh go to whoever serves `ROOTCA`. */
+  /** They are trusted beside the root that the CA sends. */
   #applyTrustBundle(certificates: readonly string[]): void {
-    throw new Error(`the agent serves no certificates: ${certificates.length} roots of the mesh have no use`);
+    this.#identity?.setMeshAnchors(certificates);
   }
 
   #debugPage(): unknown {
