@@ -49,6 +49,8 @@ export interface WasmConfig {
   readonly isConversionEnabled: boolean;
   /** Cache folder, absolute. Default `/var/lib/istio/data`. */
   readonly dataFolder: string;
+  /** `WASM_POLICY_FILE`, absolute; undefined: everything is allowed. */
+  readonly policyFile: string | undefined;
   /** Hosts (`host` or `host:port`) whose TLS certificate is not verified; `*` is all. */
   readonly insecureRegistries: readonly string[];
   readonly moduleExpiryMs: number;

@@ -345,6 +345,14 @@ export const environmentTable = {
     origin: ours,
     meaning: 'Folder of the module cache. The stock agent always uses the default.',
   },
+  WASM_POLICY_FILE: {
+    type: 'text',
+    default: '',
+    group: 'Wasm modules',
+    origin: ours,
+    meaning:
+      'File with the operator\'s rules on Wasm modules ([policy.md](policy.md)). Empty: everything is allowed.',
+  },
   WASM_INSECURE_REGISTRIES: {
     type: 'text',
     default: '',

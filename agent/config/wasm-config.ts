@@ -21,9 +21,18 @@ export function readWasmConfig(
         'credentials; list the hosts instead',
     );
   }
+  const isConversionEnabled = values.ISTIO_AGENT_ENABLE_WASM_REMOTE_LOAD_CONVERSION;
+  if (values.WASM_POLICY_FILE !== '' && !isConversionEnabled) {
+    report.error(
+      'WASM_POLICY_FILE',
+      'has no effect while ISTIO_AGENT_ENABLE_WASM_REMOTE_LOAD_CONVERSION is false: extension configs are relayed untouched',
+      'set that to true, or unset WASM_POLICY_FILE',
+    );
+  }
   return {
-    isConversionEnabled: values.ISTIO_AGENT_ENABLE_WASM_REMOTE_LOAD_CONVERSION,
+    isConversionEnabled,
     dataFolder: resolve(root, values.WASM_DATA_DIR || '/var/lib/istio/data'),
+    policyFile: values.WASM_POLICY_FILE === '' ? undefined : resolve(root, values.WASM_POLICY_FILE),
     insecureRegistries,
     moduleExpiryMs: positiveMs('WASM_MODULE_EXPIRY', values.WASM_MODULE_EXPIRY, 24 * hourMs, report),
     purgeIntervalMs: positiveMs('WASM_PURGE_INTERVAL', values.WASM_PURGE_INTERVAL, hourMs, report),

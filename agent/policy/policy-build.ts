@@ -33,8 +33,11 @@ export interface PolicyContext {
   readonly lineOf: (path: readonly PropertyKey[]) => number;
 }
 
-/** Makes the policy from a document without faults. Pure. */
-export function buildPolicy(document: PolicyDocument, context: PolicyContext): Policy {
+/** Makes the policy from a document without faults, but for the signers, which take time to read. Pure. */
+export function buildPolicy(
+  document: PolicyDocument,
+  context: PolicyContext,
+): Omit<Policy, 'trustedSigners'> {
   const { file, revision, files, lineOf } = context;
   const site = (name: string, path: readonly PropertyKey[]): RuleSite => ({ name, file, line: lineOf(path) });
   const absolute = (path: string): string => resolve(file, '..', path);

@@ -1,4 +1,5 @@
 import type { Sha256 } from '../../cache/types.ts';
+import type { Signer } from '../fetch/signature/signer.ts';
 import type { PullPolicy } from '../fetch/types.ts';
 import type { PlacePattern } from './place-pattern.ts';
 
@@ -151,6 +152,8 @@ export interface Policy {
   readonly inline: InlineRule | undefined;
   readonly fallthrough: DefaultRule;
   readonly signers: readonly SignerData[];
+  /** The same, ready to be asked. */
+  readonly trustedSigners: readonly Signer[];
   /** In order: the first that matches counts. */
   readonly mirrors: readonly MirrorRule[];
   /** In order. */
@@ -186,6 +189,7 @@ export const permissivePolicy: Policy = {
     site: { name: 'no policy file', file: '', line: 0 },
   },
   signers: [],
+  trustedSigners: [],
   mirrors: [],
   layouts: [],
   registries: new Map(),

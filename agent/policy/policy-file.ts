@@ -69,7 +69,9 @@ export async function parsePolicy(text: string, file: string): Promise<PolicyLoa
   const policy = buildPolicy(parsed.data, { file, revision, files, lineOf });
   // Each signer is good; there may still be too many.
   const signers = await parseSigners(policy.signers);
-  if (signers.kind === 'parsed') return { kind: 'loaded', policy, watched };
+  if (signers.kind === 'parsed') {
+    return { kind: 'loaded', policy: { ...policy, trustedSigners: signers.signers }, watched };
+  }
   const surplus = { path: ['signers'], part: 'key', message: signers.problems.join('; ') } as const;
   return rejected([placed(surplus, document, file)], watched);
 }

@@ -349,6 +349,7 @@ describe('Wasm settings', () => {
     assert.deepEqual(wasm({}), {
       isConversionEnabled: true,
       dataFolder: '/var/lib/istio/data',
+      policyFile: undefined,
       insecureRegistries: [],
       moduleExpiryMs: 86_400_000,
       purgeIntervalMs: 3_600_000,
@@ -359,6 +360,23 @@ describe('Wasm settings', () => {
       registryCredentials: { configPaths: [], inlineConfig: undefined },
       outboundProxy: { http: undefined, https: undefined, noProxy: '' },
     });
+  });
+
+  test('the policy file is a path from the root, and none when it is empty', () => {
+    assert.equal(wasm({ WASM_POLICY_FILE: 'etc/ferry/policy.yaml' }).policyFile, '/etc/ferry/policy.yaml');
+    assert.equal(wasm({ WASM_POLICY_FILE: '' }).policyFile, undefined);
+  });
+
+  test('a policy file that could have no effect is an error', () => {
+    const [error, ...others] = errorsOf(
+      env({
+        WASM_POLICY_FILE: '/etc/ferry/policy.yaml',
+        ISTIO_AGENT_ENABLE_WASM_REMOTE_LOAD_CONVERSION: 'false',
+      }),
+    );
+    assert.ok(error);
+    assert.match(formatConfigError(error), /^WASM_POLICY_FILE: has no effect while .* is false.*; set that to true/);
+    assert.deepEqual(others, []);
   });
 
   test('zero is a default, and attempts are at least one', () => {

@@ -93,6 +93,7 @@ export class FetchFixture implements AsyncDisposable {
       config: {
         isConversionEnabled: true,
         dataFolder: this.folder,
+        policyFile: undefined,
         insecureRegistries: [],
         moduleExpiryMs: 1,
         purgeIntervalMs: 1,
