@@ -16,6 +16,7 @@ import { describeExit, type EnvoyExit, EnvoyProcess } from './envoy/process.ts';
 import { EnvoyReadiness } from './envoy/readiness.ts';
 import type { WorkloadIdentity } from './identity/identity.ts';
 import type { Logger, LogRoot } from './log.ts';
+import type { PolicyStore } from './policy/policy-store.ts';
 import { openSideParts, type SideParts } from './side-parts.ts';
 import { logLevelRoute } from './status/log-level-route.ts';
 import { profileRoutes } from './status/profile-routes.ts';
@@ -121,6 +122,8 @@ class Agent implements AsyncDisposable {
   readonly #identityMetrics: IdentityMetrics;
   #identity: WorkloadIdentity | undefined;
   readonly #wasmMetrics: WasmMetrics;
+  /** Undefined: no policy file is named. */
+  #policy: PolicyStore | undefined;
   #wasm: Promise<WasmPart> | undefined;
   #openWasm: WasmPart | undefined;
   #envoy: EnvoyProcess | undefined;
@@ -167,6 +170,7 @@ class Agent implements AsyncDisposable {
     if (signal.aborted) return;
     if (compliance !== undefined) checkCompliance(compliance, this.#logRoot.scope('default'));
     if (wasm.isConversionEnabled) await checkDataFolder(wasm.dataFolder);
+    await this.#openPolicy(wasm.policyFile);
     if (this.#status !== undefined) {
       const status = this.#status;
       await status.listen();
@@ -280,10 +284,21 @@ class Agent implements AsyncDisposable {
     this.#identity?.setMeshAnchors(certificates);
   }
 
+  /** Throws PolicyFileError with every fault: nothing may run under rules that nobody could read. */
+  async #openPolicy(path: string | undefined): Promise<void> {
+    if (path === undefined) return;
+    const { PolicyStore } = await import('./policy/policy-store.ts');
+    const policy = await PolicyStore.open({ path, log: this.#logRoot.scope('wasm') });
+    this.#policy = policy;
+    this.#parts.defer(() => policy.close());
+    this.#wasmMetrics.plugins.watchPolicy(() => policy.facts());
+  }
+
   #debugPage(): unknown {
     return {
       nodeId: this.#config.nodeId,
       isConversionEnabled: this.#config.wasm.isConversionEnabled,
+      policy: this.#policy?.status(),
       plugins: this.#openWasm?.rollouts.snapshot() ?? [],
       xds: this.#relay.snapshot,
     };
@@ -296,9 +311,13 @@ class Agent implements AsyncDisposable {
 
   async #makeWasm(): Promise<WasmPart> {
     try {
-      const { openWasmPart } = await import('./wasm-part.ts');
+      const [{ openWasmPart }, { noPolicy }] = await Promise.all([
+        import('./wasm-part.ts'),
+        import('./policy/policy-data.ts'),
+      ]);
       this.#openWasm = await openWasmPart({
         config: this.#config.wasm,
+        policy: this.#policy ?? noPolicy,
         metrics: this.#wasmMetrics,
         logRoot: this.#logRoot,
       });

@@ -7,6 +7,8 @@ import type { WasmConfig } from './config/agent-config.ts';
 import { maxCacheRecordCount, parseCacheRecord } from './fetch/cache-records.ts';
 import { CachedModuleSource } from './fetch/module-source.ts';
 import type { LogRoot } from './log.ts';
+import { fetchRules } from './policy/fetch-rules.ts';
+import type { PolicySource } from './policy/policy-data.ts';
 import { CheckedSource } from './wasm/checked-source.ts';
 import { LastKnownGood, maxKeptConfigCount, parseKeptConfig } from './wasm/last-known-good.ts';
 import { ModulePreflight } from './wasm/module-preflight.ts';
@@ -25,10 +27,12 @@ export interface WasmPart {
  */
 export async function openWasmPart(options: {
   readonly config: WasmConfig;
+  /** What is allowed; not closed by this part. */
+  readonly policy: PolicySource;
   readonly metrics: WasmMetrics;
   readonly logRoot: LogRoot;
 }): Promise<WasmPart> {
-  const { config, metrics, logRoot } = options;
+  const { config, policy, metrics, logRoot } = options;
   const log = logRoot.scope('wasm');
   const store = await FileBlobStore.open({
     folder: config.dataFolder,
@@ -47,7 +51,14 @@ export async function openWasmPart(options: {
     isShared: true,
     log,
   });
-  const source = new CachedModuleSource({ config, store, records, metrics, log });
+  const source = new CachedModuleSource({
+    config,
+    store,
+    records,
+    metrics,
+    log,
+    settings: fetchRules(() => policy.current),
+  });
   const kept = await FileRecordIndex.open({
     path: join(config.dataFolder, 'last-known-good.json'),
     parse: parseKeptConfig,
@@ -55,12 +66,17 @@ export async function openWasmPart(options: {
     log,
   });
   // Before the first purge and the first download: what it pins must not make room for others.
-  const preflight = new ModulePreflight({ metrics: metrics.plugins, log });
+  const preflight = new ModulePreflight({
+    maxMemoryPages: () => policy.current.caps.maxMemoryPages,
+    metrics: metrics.plugins,
+    log,
+  });
   const rollouts = new PluginRollouts({
     source: new CheckedSource({ source, preflight }),
     preflight,
     store,
     lastKnownGood: new LastKnownGood({ index: kept }),
+    policy,
     metrics,
     log,
   });

@@ -9,6 +9,8 @@ export interface PluginFacts {
   readonly state: string;
   /** What the stand-in filter does; undefined while none is in force. */
   readonly fallbackAction: 'allow' | 'deny' | undefined;
+  /** Envoy runs it although the policy of now would refuse it. */
+  readonly isRefusedByPolicy: boolean;
   /** Since Envoy accepted the config that is kept on disk; undefined while none is. */
   readonly lastKnownGoodAgeSeconds: number | undefined;
 }
@@ -18,6 +20,16 @@ export interface CacheFacts {
   readonly sizeBytes: number;
   /** Undefined: only the volume limits it. */
   readonly limitBytes: number | undefined;
+}
+
+/** The policy file at scrape time. */
+export interface PolicyFacts {
+  /** Policies that were in force since the start, that of now included. */
+  readonly generation: number;
+  /** Epoch seconds: when the policy in force was read. */
+  readonly loadedAtSeconds: number;
+  /** Faults of the file as it is now; above 0 the last good policy is in force. */
+  readonly problemCount: number;
 }
 
 /** Where the bytes of a module were looked for. */
@@ -56,6 +68,7 @@ export class PluginMetrics {
   readonly evicted: (reason: EvictionReason, count: number) => void;
   #plugins: () => readonly PluginFacts[] = () => [];
   #cache: (() => CacheFacts) | undefined;
+  #policy: (() => PolicyFacts) | undefined;
 
   /** `registry` must not hold these metrics yet. */
   constructor(registry: MetricRegistry) {
@@ -119,6 +132,7 @@ export class PluginMetrics {
     };
     this.#addPluginGauges(registry);
     this.#addCacheGauges(registry);
+    this.#addPolicyGauges(registry);
   }
 
   /** From now on each scrape asks `plugins`, in place of what was given before. */
@@ -129,6 +143,11 @@ export class PluginMetrics {
   /** From now on each scrape asks `cache`, in place of what was given before. */
   watchCache(cache: () => CacheFacts): void {
     this.#cache = cache;
+  }
+
+  /** From now on each scrape asks `policy`, in place of what was given before. */
+  watchPolicy(policy: () => PolicyFacts): void {
+    this.#policy = policy;
   }
 
   #addPluginGauges(registry: MetricRegistry): void {
@@ -160,6 +179,20 @@ export class PluginMetrics {
     );
     registry.computedGauge(
       {
+        name: 'ferry_wasm_policy_kept',
+        help: 'Plugins that Envoy runs although the policy would refuse them now.',
+        labelNames: ['plugin'],
+      },
+      () =>
+        gather(
+          this.#labelled().flatMap(({ plugin, isRefusedByPolicy }) =>
+            isRefusedByPolicy ? [{ labels: { plugin }, value: 1 }] : [],
+          ),
+          (left, right) => left + right,
+        ),
+    );
+    registry.computedGauge(
+      {
         name: 'ferry_wasm_last_known_good_age_seconds',
         help: 'Time since Envoy accepted the config that is kept on disk.',
         labelNames: ['plugin'],
@@ -185,6 +218,27 @@ export class PluginMetrics {
         help: 'Largest size of the cache; absent when only the volume limits it.',
       },
       () => this.#cache?.().limitBytes,
+    );
+  }
+
+  #addPolicyGauges(registry: MetricRegistry): void {
+    registry.computedGauge(
+      { name: 'ferry_wasm_policy_generation', help: 'Wasm policies that were in force since the start.' },
+      () => this.#policy?.().generation,
+    );
+    registry.computedGauge(
+      {
+        name: 'ferry_wasm_policy_loaded_timestamp_seconds',
+        help: 'When the Wasm policy in force was read, in seconds since 1970.',
+      },
+      () => this.#policy?.().loadedAtSeconds,
+    );
+    registry.computedGauge(
+      {
+        name: 'ferry_wasm_policy_problems',
+        help: 'Faults of the Wasm policy file as it is now; above 0 the last good policy is in force.',
+      },
+      () => this.#policy?.().problemCount,
     );
   }
 

@@ -351,7 +351,7 @@ export const environmentTable = {
     group: 'Wasm modules',
     origin: ours,
     meaning:
-      'File with the operator\'s rules on Wasm modules ([policy.md](policy.md)). Empty: everything is allowed.',
+      "File with the operator's rules on Wasm modules ([policy.md](policy.md)). Empty: everything is allowed.",
   },
   WASM_INSECURE_REGISTRIES: {
     type: 'text',

@@ -1,5 +1,4 @@
-import type { FetchSettings, ModuleTerms } from '../fetch/fetch-settings.ts';
-import type { Signer } from '../fetch/signature/signer.ts';
+import type { FetchSettings, ModuleTerms, SignerDemand } from '../fetch/fetch-settings.ts';
 import { decideModule, registryFor } from './policy.ts';
 import type { Policy } from './policy-data.ts';
 
@@ -14,19 +13,18 @@ export function fetchRules(current: () => Policy): FetchSettings {
       const decision = decideModule(current(), { kind: 'remote', url });
       return decision.allowed ? decision : noTerms;
     },
+    signersFor: (url) => signersFor(current(), url),
     blockedCidrs: () => current().blockedCidrs,
     maxModuleBytes: () => current().caps.maxModuleBytes,
     connectionsPerHost: () => current().caps.connectionsPerHost,
   };
 }
 
-/**
- * Who must have signed the image of a URL, by the policy in force: any one of them suffices. Undefined: nobody need.
- * An empty list, where the URL is refused by now: nobody can. Pure.
- */
-export function signersFor(policy: Policy, url: string): readonly Signer[] | undefined {
+/** Nobody can sign what is refused by now. */
+function signersFor(policy: Policy, url: string): SignerDemand | undefined {
   const decision = decideModule(policy, { kind: 'remote', url });
-  if (!decision.allowed) return [];
-  if (decision.signers.length === 0) return undefined;
-  return policy.trustedSigners.filter(({ name }) => decision.signers.includes(name));
+  if (!decision.allowed) return { signers: [] };
+  const { signers: names } = decision;
+  if (names.length === 0) return undefined;
+  return { signers: policy.trustedSigners.filter(({ name }) => names.includes(name)) };
 }

@@ -201,3 +201,16 @@ export const permissivePolicy: Policy = {
   },
   blockedCidrs: [],
 };
+
+/** Hears of each change of the policy in force. */
+export type PolicyListener = (policy: Policy, before: Policy) => void;
+
+/** The policy in force, and word of its changes. */
+export interface PolicySource {
+  readonly current: Policy;
+  /** Calls `listener` after each change, until the function that is returned is called. */
+  onChange(listener: PolicyListener): () => void;
+}
+
+/** The source where no policy file is named: nothing is refused, and nothing changes. */
+export const noPolicy: PolicySource = { current: permissivePolicy, onChange: () => () => undefined };

@@ -1,8 +1,9 @@
 import { resolve } from 'node:path';
+import type { PolicyFacts } from '../../metrics/plugin-metrics.ts';
 import { systemClock } from '../clock.ts';
 import { FileWatch } from '../files/file-watch.ts';
 import { describeError, type Logger } from '../log.ts';
-import { type Policy, permissivePolicy } from './policy-data.ts';
+import { type Policy, type PolicyListener, type PolicySource, permissivePolicy } from './policy-data.ts';
 import type { PolicyLoad } from './policy-file.ts';
 import { formatPolicyProblem, PolicyFileError, type PolicyProblem } from './policy-problem.ts';
 
@@ -17,9 +18,11 @@ export interface PolicyStoreOptions {
   readonly pollIntervalMs?: number;
 }
 
-/** The policy for the debug page. Holds no secret. */
+/** The policy for the debug page and the metrics. Holds no secret. */
 export interface PolicyStatus {
   readonly file: string | undefined;
+  /** Policies that were in force since the start, this one included; 0 without a file. */
+  readonly generation: number;
   readonly revision: string;
   /** ISO 8601: when the policy in force was read. */
   readonly loadedAt: string;
@@ -29,8 +32,6 @@ export interface PolicyStatus {
   readonly refusedAt: string | undefined;
 }
 
-export type PolicyListener = (policy: Policy, before: Policy) => void;
-
 /** Problems that are logged for one refused file; the debug page has all. */
 const maxLoggedCount = 20;
 
@@ -38,7 +39,7 @@ const maxLoggedCount = 20;
  * Holds the policy in force. It reads the file anew when it or a file it names changes; a file with faults changes
  * nothing but `errors`.
  */
-export class PolicyStore {
+export class PolicyStore implements PolicySource {
   readonly #log: Logger;
   readonly #now: () => number;
   readonly #listeners = new Set<PolicyListener>();
@@ -46,6 +47,7 @@ export class PolicyStore {
   readonly #watch: FileWatch;
   #current: Policy = permissivePolicy;
   #errors: readonly PolicyProblem[] = [];
+  #generation = 0;
   #loadedAtMs: number;
   #refusedAtMs: number | undefined;
   #running: Promise<void> | undefined;
@@ -117,10 +119,20 @@ export class PolicyStore {
   status(): PolicyStatus {
     return {
       file: this.#file,
+      generation: this.#generation,
       revision: this.#current.revision,
       loadedAt: new Date(this.#loadedAtMs).toISOString(),
       problems: this.#errors.map(formatPolicyProblem),
       refusedAt: this.#refusedAtMs === undefined ? undefined : new Date(this.#refusedAtMs).toISOString(),
+    };
+  }
+
+  /** For the metrics. */
+  facts(): PolicyFacts {
+    return {
+      generation: this.#generation,
+      loadedAtSeconds: this.#loadedAtMs / 1_000,
+      problemCount: this.#errors.length,
     };
   }
 
@@ -170,6 +182,7 @@ export class PolicyStore {
       return;
     }
     this.#current = policy;
+    this.#generation += 1;
     this.#loadedAtMs = this.#now();
     this.#log.info('Wasm policy is in force', {
       file: policy.file,

@@ -20,7 +20,9 @@ export type ModuleSubject =
   /** A file that Envoy reads. `sha256` is of its bytes, when somebody has read them. */
   | { readonly kind: 'local'; readonly path: string; readonly sha256: string | undefined }
   /** Bytes in the config, or in an environment variable of Envoy. */
-  | { readonly kind: 'inline'; readonly sha256: string | undefined };
+  | { readonly kind: 'inline'; readonly sha256: string | undefined }
+  /** Wasm somewhere inside of another filter: nobody looks which. */
+  | { readonly kind: 'embedded' };
 
 /** The module may be used if it proves what is asked. */
 export interface AllowedModule extends PluginTerms, ModuleProof {
@@ -55,6 +57,8 @@ export function decideModule(policy: Policy, subject: ModuleSubject): ModuleDeci
       return decideLocal(policy, subject.path, subject.sha256);
     case 'inline':
       return decideInline(policy, subject.sha256);
+    case 'embedded':
+      return decideEmbedded(policy);
     default:
       return subject satisfies never;
   }
@@ -123,6 +127,26 @@ function decideInline(policy: Policy, sha256: string | undefined): ModuleDecisio
     return refuse(rule, `${what} is denied by ${where(rule.site)}; use a remote module`);
   }
   return allowListed(rule, what, sha256, rule.sha256);
+}
+
+function decideEmbedded(policy: Policy): ModuleDecision {
+  const { fallthrough } = policy;
+  if (fallthrough.action === 'allow') return allow(fallthrough, noProof, [], []);
+  const what = 'Wasm inside of another filter';
+  const advice = 'use an extension config of its own for the module';
+  return refuse(fallthrough, `${what} matches no rule and ${where(fallthrough.site)} is deny; ${advice}`);
+}
+
+/** True when a decision on such a module needs to know its bytes. Pure. */
+export function isDigestAsked(policy: Policy, kind: 'local' | 'inline'): boolean {
+  const rule = policy[kind];
+  return rule?.action === 'allow' && rule.sha256 !== undefined;
+}
+
+/** What is to be done where an update of a plugin cannot be had: what its rule says, or that which refuses it. Pure. */
+export function actionOnFailure(policy: Policy, subject: ModuleSubject, isRefused: boolean): RunningAction {
+  const decision = decideModule(policy, subject);
+  return !decision.allowed || isRefused ? decision.onTightened : decision.onUpdateFailure;
 }
 
 function decideByDefault(policy: Policy, what: string, key: 'local' | 'inline'): ModuleDecision {

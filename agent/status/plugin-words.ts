@@ -92,6 +92,12 @@ export function eventWords(what: ReportedEvent['what']): string {
       return 'Envoy refused it';
     case 'interrupted':
       return 'Interrupted';
+    case 'hold-expired':
+      return 'The module takes long, a stand-in goes first';
+    case 'stopped':
+      return 'Stopped: the policy refuses it now';
+    case 'kept':
+      return 'Runs on, although the policy refuses it now';
     case 'recheck-failed':
       return 'Could not look for a newer module';
     default:

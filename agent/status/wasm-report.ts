@@ -19,6 +19,9 @@ const eventSchema = z.object({
     'fallback',
     'rejected',
     'interrupted',
+    'hold-expired',
+    'stopped',
+    'kept',
     'recheck-failed',
   ]),
   why: z.optional(z.string()),
@@ -32,6 +35,7 @@ const pluginSchema = z.object({
   inForce: z.enum(['plugin', 'last-known-good', 'fallback', 'none']),
   fallbackAction: z.optional(action),
   runningDigest: z.optional(z.string()),
+  policyRefusal: z.optional(z.string()),
   plan: z.optional(z.enum(['as-is', 'local', 'fetch', 'refused'])),
   failAction: z.optional(action),
   url: z.optional(z.string()),
@@ -72,9 +76,20 @@ const streamSchema = z.object({
   sinceMs: z.number(),
 });
 
+const policySchema = z.object({
+  file: z.optional(z.string()),
+  generation: z.int(),
+  revision: z.string(),
+  loadedAt: time,
+  problems: z.array(z.string()),
+  refusedAt: z.optional(time),
+});
+
 const reportSchema = z.object({
   nodeId: z.string(),
   isConversionEnabled: z.boolean(),
+  /** Absent: no policy file is named. */
+  policy: z.optional(policySchema),
   plugins: z.array(pluginSchema),
   xds: z.object({
     discoveryAddress: z.string(),

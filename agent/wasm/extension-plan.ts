@@ -9,12 +9,21 @@ import { readDirectives, stripAgentKeys } from './vm-environment.ts';
 /** What is to be done with one extension config. All bytes are encoded `TypedExtensionConfig` messages. */
 export type ExtensionPlan =
   /** Not Wasm: passed on as it came. */
-  | { readonly kind: 'as-is'; readonly name: string; readonly bytes: Uint8Array }
+  | {
+      readonly kind: 'as-is';
+      readonly name: string;
+      readonly bytes: Uint8Array;
+      /** A type of Wasm is named somewhere inside: another filter may carry one. */
+      readonly holdsWasm: boolean;
+    }
   /** A module that needs no download: to be checked where it is, then passed on. */
   | {
       readonly kind: 'local';
       readonly name: string;
+      /** What V8 is to run. */
       readonly module: LocalModule;
+      /** Where the code is, whatever runs it. */
+      readonly code: LocalCode;
       /** As it came, but for keys of the environment that Envoy must not see. */
       readonly bytes: Uint8Array;
       readonly fallbackAction: FallbackAction;
@@ -49,6 +58,12 @@ export type LocalModule =
   /** No module that V8 runs is there: it is built into Envoy, for another engine, or in a variable of the environment. */
   | { readonly kind: 'unseen' };
 
+/** Code that needs no download. */
+export type LocalCode =
+  | { readonly kind: 'local'; readonly path: string }
+  /** Undefined: it is in a variable of Envoy's environment. */
+  | { readonly kind: 'inline'; readonly bytes: Uint8Array | undefined };
+
 /** Deadline when the config gives none (istio/istio `pkg/wasm/cache.go`). */
 const defaultTimeoutMs = 5_000;
 
@@ -79,7 +94,7 @@ export function planExtensionConfig(resource: codec.Any): ExtensionPlan {
   const filter = readFilter(typedConfig);
   switch (filter.kind) {
     case 'other':
-      return { kind: 'as-is', name, bytes: resource.value };
+      return { kind: 'as-is', name, bytes: resource.value, holdsWasm: namesWasm(typedConfig) };
     case 'broken':
       return refuseWithFallback(config, filter.filterKind, 'deny', filter.reason, 'unmarshal_failure');
     case 'wasm':
@@ -87,6 +102,15 @@ export function planExtensionConfig(resource: codec.Any): ExtensionPlan {
     default:
       return filter satisfies never;
   }
+}
+
+/** Part of the names of all messages that configure Wasm, of whatever kind of filter. */
+const wasmTypePart = '.wasm.v3.';
+
+/** Also in JSON and under type URLs of an unusual prefix: types are always named by their texts. */
+function namesWasm({ typeUrl, value }: codec.Any): boolean {
+  if (typeUrl.includes(wasmTypePart)) return true;
+  return Buffer.from(value.buffer, value.byteOffset, value.byteLength).includes(wasmTypePart);
 }
 
 /** Tag of `TypedExtensionConfig.name`: field 1, length-delimited. */
@@ -186,6 +210,7 @@ function planWasm(
       kind: 'local',
       name,
       module: localModule(vm.runtime, code.value.specifier),
+      code: localCode(code.value.specifier),
       bytes: stripAgentKeys(vm) ? encodeWith(config, kind, codec.encodeWasm(filter)) : original,
       fallbackAction: action,
       fallback: encodeFallback(config, kind, action),
@@ -244,6 +269,22 @@ function localModule(runtime: string, specifier: LocalSpecifier): LocalModule {
     case 'environmentVariable':
     case undefined:
       return { kind: 'unseen' };
+    default:
+      return specifier satisfies never;
+  }
+}
+
+function localCode(specifier: LocalSpecifier): LocalCode {
+  switch (specifier.case) {
+    case 'filename':
+      return { kind: 'local', path: specifier.value };
+    case 'inlineBytes':
+      return { kind: 'inline', bytes: specifier.value };
+    case 'inlineString':
+      return { kind: 'inline', bytes: Buffer.from(specifier.value, 'utf8') };
+    case 'environmentVariable':
+    case undefined:
+      return { kind: 'inline', bytes: undefined };
     default:
       return specifier satisfies never;
   }

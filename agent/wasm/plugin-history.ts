@@ -20,6 +20,12 @@ export type HistoryEvent =
   | 'fallback'
   /** Envoy refused what it was sent. */
   | 'rejected'
+  /** The module took too long: the stand-in goes first. */
+  | 'hold-expired'
+  /** The policy refuses what Envoy runs, and wants it replaced. */
+  | 'stopped'
+  /** The policy refuses what Envoy runs, and lets it run on. */
+  | 'kept'
   /** The stream to Envoy ended with work open. */
   | 'interrupted'
   /** Whether the tag of a running plugin names another module could not be found out. */
@@ -103,8 +109,16 @@ export function noteOf(
       return offerOf(before, event.offer) === undefined ? undefined : { what: 'rejected', why: event.reason };
     case 'stream-ended':
       return noteOfEnd(before, after);
+    case 'hold-expired':
+      return { what: 'hold-expired', why: 'the policy lets nobody wait longer' };
+    case 'judged':
+      return after.inFlight === before.inFlight && after.progress === before.progress
+        ? undefined
+        : { what: 'stopped', why: event.reason };
     // A try is told by how it ends; a plugin that is withdrawn has no history any more.
     case 'retry-due':
+    case 'reconsidered':
+    case 'proven':
     case 'remembered':
     case 'withdrawn':
       return undefined;

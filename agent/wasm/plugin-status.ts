@@ -39,6 +39,8 @@ export interface PluginStatus {
   readonly fallbackAction: FallbackAction | undefined;
   /** SHA-256 of the module file that Envoy runs; undefined when it runs none of ours. */
   readonly runningDigest: string | undefined;
+  /** Why the policy of now would refuse what Envoy runs; undefined when it would not. */
+  readonly policyRefusal: string | undefined;
   /** What was to be done with the newest config. From here to `signature` all is about the newest config. */
   readonly plan: ExtensionPlan['kind'] | undefined;
   /** What its fail strategy puts in its place where nothing better is at hand. */
@@ -119,6 +121,7 @@ export interface PluginSurroundings {
   readonly runningFallbackAction: FallbackAction | undefined;
   /** Epoch ms. */
   readonly lastKnownGoodAtMs: number | undefined;
+  readonly runningRefusal: string | undefined;
 }
 
 /** Joins the halves. Pure. */
@@ -138,6 +141,7 @@ export function describePlugin(
     inForce,
     fallbackAction: inForce === 'fallback' ? surroundings.runningFallbackAction : undefined,
     runningDigest: state.acknowledged?.config.moduleDigest,
+    policyRefusal: surroundings.runningRefusal,
     plan: record.plan,
     failAction: record.fallbackAction,
     url: record.url,

@@ -6,7 +6,7 @@ type RetryClass =
   | 'transient'
   /** The content itself: only a change at the origin helps, and each try may cost a whole download. */
   | 'content'
-  /** The config itself: only a new push helps. */
+  /** The config itself: only a new push helps, or another policy. */
   | 'never';
 
 const firstDelayMs = 1_000;
@@ -41,6 +41,7 @@ function classify(code: FetchErrorCode): RetryClass {
     case 'unsupported_scheme':
     case 'bad_checksum':
     case 'bad_pull_secret':
+    case 'policy_refused':
       return 'never';
     default:
       return code satisfies never;

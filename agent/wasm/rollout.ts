@@ -5,9 +5,11 @@
  *
  * Its promises: an older push never overtakes a newer one; every push gets one first verdict and, when it was
  * negative, at most one healing; a module is offered only after it was prepared (verified); what Envoy runs is
- * replaced only by something Envoy can run.
+ * replaced only by something Envoy can run; what is stopped by policy is never sent again, and where it was accepted
+ * before, istiod hears that it is no more.
  */
 import type { DeltaDiscoveryResponse, DiscoveryResponse, Resource } from '../../proto/codec.ts';
+import type { JudgedModule } from './judged-module.ts';
 
 /** What a config came in, so that it can go down, and again later, as istiod wrapped it. */
 export interface ConfigEnvelope {
@@ -25,6 +27,8 @@ export interface PreparedConfig {
   readonly envelope: ConfigEnvelope;
   /** SHA-256 of the module file it names; undefined when it names none of ours. */
   readonly moduleDigest: string | undefined;
+  /** What a policy is asked about; undefined when there is no Wasm in it. */
+  readonly module: JudgedModule | undefined;
 }
 
 /**
@@ -78,6 +82,8 @@ export interface RolloutState {
   readonly inFlight: readonly Offer[];
   /** What Envoy has ACKed last; undefined when it runs nothing of this name. */
   readonly acknowledged: Offer | undefined;
+  /** Numbers of offers that policy wants out of Envoy. They are not sent again, and count as nothing that runs. */
+  readonly stopped: ReadonlySet<number>;
 }
 
 export type RolloutEvent =
@@ -100,10 +106,26 @@ export type RolloutEvent =
       readonly push: number;
       readonly reason: string;
       readonly isRetryable: boolean;
+      /** True: what runs does not stay, the stand-in takes its place. */
+      readonly isReplacing: boolean;
+    }
+  /** The module is not there yet, and nobody is to wait longer for it. */
+  | { readonly kind: 'hold-expired'; readonly push: number }
+  /** The policy has changed: what failed may be had now. */
+  | { readonly kind: 'reconsidered' }
+  /** The policy has changed: these offers must not run any more, and these stand-ins are still good. */
+  | {
+      readonly kind: 'judged';
+      readonly stopped: ReadonlySet<number>;
+      /** Why the newest of them is stopped. */
+      readonly reason: string;
+      readonly standIns: readonly StandIn[];
     }
   | { readonly kind: 'retry-due'; readonly push: number }
   /** The tag of the newest push names another module now, which was fetched and verified. */
   | { readonly kind: 'renewed'; readonly push: number; readonly config: PreparedConfig }
+  /** What Envoy runs was found to be what its origin has, with all that the policy asks for. */
+  | { readonly kind: 'proven'; readonly offer: number; readonly config: PreparedConfig }
   | { readonly kind: 'acknowledged'; readonly offer: number }
   | { readonly kind: 'rejected'; readonly offer: number; readonly reason: string }
   /** istiod no longer sends it, or Envoy no longer asks for it. */
@@ -132,6 +154,7 @@ export const initialRollout: RolloutState = {
   progress: { kind: 'none' },
   inFlight: [],
   acknowledged: undefined,
+  stopped: new Set(),
 };
 
 /** `nextOffer` makes the number of an offer this transition sends. */
@@ -156,7 +179,8 @@ export function transition(state: RolloutState, event: RolloutEvent, nextOffer: 
     }
     case 'pushed-refused': {
       if (event.push <= state.push) return unchanged(state);
-      return fail(supersede(state, event.push, event.standIns), event.reason, false, nextOffer);
+      const failure = { reason: event.reason, isRetryable: false, isReplacing: false };
+      return fail(supersede(state, event.push, event.standIns), failure, nextOffer);
     }
     case 'remembered': {
       // A second try of the same push finds it again.
@@ -172,8 +196,26 @@ export function transition(state: RolloutState, event: RolloutEvent, nextOffer: 
     }
     case 'preparation-failed': {
       if (event.push !== state.push || !isPreparing(state.progress)) return unchanged(state);
-      return fail({ state, effects: [] }, event.reason, event.isRetryable, nextOffer);
+      return fail({ state, effects: [] }, event, nextOffer);
     }
+    case 'hold-expired': {
+      if (event.push !== state.push || state.progress.kind !== 'preparing') return unchanged(state);
+      const standIn = neededStandIn(state, false);
+      return standIn === undefined
+        ? unchanged(state)
+        : send({ state, effects: [] }, standIn, state.progress, nextOffer);
+    }
+    case 'reconsidered': {
+      const { progress } = state;
+      if (progress.kind !== 'failed' || progress.retry === 'running') return unchanged(state);
+      const ended: RolloutEffect[] = progress.retry === 'waiting' ? [{ kind: 'cancel-retry' }] : [];
+      return {
+        state: { ...state, progress: { ...progress, retry: 'running' } },
+        effects: [...ended, { kind: 'prepare', push: state.push }],
+      };
+    }
+    case 'judged':
+      return judge(state, event, nextOffer);
     case 'retry-due': {
       const { progress } = state;
       if (event.push !== state.push || progress.kind !== 'failed' || progress.retry !== 'waiting')
@@ -185,13 +227,21 @@ export function transition(state: RolloutState, event: RolloutEvent, nextOffer: 
     }
     case 'renewed':
       return renew(state, event.push, event.config, nextOffer);
+    case 'proven': {
+      const { acknowledged } = state;
+      if (acknowledged?.number !== event.offer) return unchanged(state);
+      return unchanged({ ...state, acknowledged: { ...acknowledged, config: event.config } });
+    }
     case 'acknowledged':
       return acknowledge(state, event.offer);
     case 'rejected':
       return reject(state, event.offer, event.reason, nextOffer);
     case 'withdrawn': {
       const next = supersede(state, 0, []);
-      return { state: { ...next.state, acknowledged: undefined }, effects: next.effects };
+      return {
+        state: { ...next.state, acknowledged: undefined, stopped: initialRollout.stopped },
+        effects: next.effects,
+      };
     }
     case 'stream-ended':
       return endStream(state);
@@ -256,9 +306,16 @@ function renew(
   return send({ state, effects: [] }, content, isHealing ? { kind: 'offered' } : progress, nextOffer);
 }
 
+interface Failure {
+  readonly reason: string;
+  readonly isRetryable: boolean;
+  readonly isReplacing: boolean;
+}
+
 /** The newest push cannot be had: tell istiod, keep what Envoy runs or put the stand-in there, try again later. */
-function fail(from: Transition, reason: string, isRetryable: boolean, nextOffer: () => number): Transition {
+function fail(from: Transition, failure: Failure, nextOffer: () => number): Transition {
   const { state } = from;
+  const { reason, isRetryable, isReplacing } = failure;
   const before = state.progress.kind === 'failed' ? state.progress.attemptCount : 0;
   const attemptCount = before + 1;
   const progress: Progress = {
@@ -270,25 +327,52 @@ function fail(from: Transition, reason: string, isRetryable: boolean, nextOffer:
   const effects: RolloutEffect[] = [...from.effects, { kind: 'settle', push: state.push, failure: reason }];
   if (isRetryable) effects.push({ kind: 'schedule-retry', push: state.push, attemptCount });
   const next: Transition = { state: { ...state, progress }, effects };
-  const standIn = attemptCount === 1 ? neededStandIn(state) : undefined;
+  const standIn = attemptCount === 1 || isReplacing ? neededStandIn(state, isReplacing) : undefined;
   return standIn === undefined ? next : send(next, standIn, progress, nextOffer);
 }
 
 /**
- * A stand-in is sent only where Envoy runs no plugin: an update that fails leaves the last good one in force.
- * An earlier offer that Envoy has not answered decides itself: its ACK makes a last good config, its NACK comes
- * back to this question.
+ * A stand-in is sent only where Envoy runs no plugin: an update that fails leaves the last good one in force, unless
+ * the failure `isReplacing`. An earlier offer that Envoy has not answered decides itself: its ACK makes a last good
+ * config, its NACK comes back to this question.
  */
-function neededStandIn(state: RolloutState): NewOffer | undefined {
-  const { acknowledged, inFlight } = state;
-  if (acknowledged !== undefined && acknowledged.content !== 'fallback') return undefined;
-  if (inFlight.some((offer) => offer.content !== 'fallback')) return undefined;
-  const [best] = state.standIns;
+function neededStandIn(state: RolloutState, isReplacing: boolean): NewOffer | undefined {
+  const { acknowledged, inFlight, standIns, stopped } = state;
+  const isGood = (offer: Offer): boolean => offer.content !== 'fallback' && !stopped.has(offer.number);
+  if (!isReplacing) {
+    if (acknowledged !== undefined && isGood(acknowledged)) return undefined;
+    if (inFlight.some(isGood)) return undefined;
+  }
+  const [best] = isReplacing ? standIns.filter(({ content }) => content === 'fallback') : standIns;
   if (best === undefined) return undefined;
   const latest = inFlight.at(-1) ?? acknowledged;
   return latest !== undefined && isSame(latest.config, best.config)
     ? undefined
     : { push: state.push, ...best };
+}
+
+/**
+ * A changed policy. What it stops is replaced at once where Envoy has it, or is about to have it, as its newest; what
+ * else is under way goes on.
+ */
+function judge(
+  before: RolloutState,
+  { stopped, reason, standIns }: Extract<RolloutEvent, { kind: 'judged' }>,
+  nextOffer: () => number,
+): Transition {
+  const state: RolloutState = { ...before, stopped, standIns };
+  const { progress, push } = state;
+  const latest = state.inFlight.at(-1) ?? state.acknowledged;
+  if (latest === undefined || !stopped.has(latest.number)) return unchanged(state);
+  const isNewest = progress.kind === 'active' || progress.kind === 'offered';
+  const next: Transition = isNewest
+    ? {
+        state: { ...state, progress: { kind: 'failed', reason, attemptCount: 1, retry: 'none' } },
+        effects: [{ kind: 'settle', push, failure: reason }],
+      }
+    : unchanged(state);
+  const [standIn] = standIns;
+  return standIn === undefined ? next : send(next, { push, ...standIn }, next.state.progress, nextOffer);
 }
 
 function isSame(a: PreparedConfig, b: PreparedConfig): boolean {
@@ -333,7 +417,7 @@ function reject(state: RolloutState, number: number, reason: string, nextOffer: 
 
 function repairAfter(rejected: Offer, state: RolloutState): NewOffer | undefined {
   const good = state.acknowledged;
-  if (good !== undefined && good.number !== rejected.number) {
+  if (good !== undefined && good.number !== rejected.number && !state.stopped.has(good.number)) {
     // The same bytes a second time would be refused a second time, without end.
     if (isSame(good.config, rejected.config)) return undefined;
     return { push: good.push, content: good.content, config: good.config };

@@ -21,6 +21,7 @@ const facts = (plugin: string, state = 'active') => ({
   plugin,
   state,
   fallbackAction: undefined,
+  isRefusedByPolicy: false,
   lastKnownGoodAgeSeconds: undefined,
 });
 
@@ -71,7 +72,12 @@ test('a plugin has the series of its state now, and no other', async () => {
   const { metrics, lines } = bench();
   let state = 'preparing';
   metrics.watchPlugins(() => [
-    { ...facts('shop.jwt', state), fallbackAction: 'deny', lastKnownGoodAgeSeconds: 7.5 },
+    {
+      ...facts('shop.jwt', state),
+      fallbackAction: 'deny',
+      isRefusedByPolicy: false,
+      lastKnownGoodAgeSeconds: 7.5,
+    },
   ]);
   assert.deepEqual(await lines(), [
     'fallback_in_force{action="deny",plugin="shop.jwt"} 1',

@@ -375,7 +375,10 @@ describe('Wasm settings', () => {
       }),
     );
     assert.ok(error);
-    assert.match(formatConfigError(error), /^WASM_POLICY_FILE: has no effect while .* is false.*; set that to true/);
+    assert.match(
+      formatConfigError(error),
+      /^WASM_POLICY_FILE: has no effect while .* is false.*; set that to true/,
+    );
     assert.deepEqual(others, []);
   });
 

@@ -128,6 +128,7 @@ describe('the policy at start', () => {
     assert.match(kept.lines.join(''), /Wasm policy is in force\t.*defaultAction=deny ruleCount=0/);
     assert.deepEqual(store.status(), {
       file: scene.folder.file,
+      generation: 1,
       revision: store.current.revision,
       loadedAt: '1970-01-01T00:00:00.000Z',
       problems: [],

@@ -29,6 +29,7 @@ const idle: PluginStatus = {
   inForce: 'none',
   fallbackAction: undefined,
   runningDigest: undefined,
+  policyRefusal: undefined,
   plan: 'fetch',
   failAction: 'deny',
   url: undefined,

@@ -21,7 +21,7 @@ import { makeResponse } from '../../../proto/codec.ts';
 const envelope = { version: 'v', response: makeResponse({}), wrapper: undefined };
 
 function config(text: string): PreparedConfig {
-  return { bytes: Buffer.from(text), envelope, moduleDigest: undefined };
+  return { bytes: Buffer.from(text), envelope, moduleDigest: undefined, module: undefined };
 }
 
 const module = { digest: 'c0ffee'.repeat(10), source: 'oci', sizeBytes: 1234 };
@@ -54,6 +54,7 @@ const failed = (push: number): RolloutEvent => ({
   push,
   reason: 'gone',
   isRetryable: true,
+  isReplacing: false,
 });
 const ack = (offer: number): RolloutEvent => ({ kind: 'acknowledged', offer });
 const nack = (offer: number): RolloutEvent => ({ kind: 'rejected', offer, reason: 'bad' });

@@ -15,7 +15,7 @@ import { makeResponse } from '../../../proto/codec.ts';
 const envelope = { version: 'v', response: makeResponse({}), wrapper: undefined };
 
 function config(text: string): PreparedConfig {
-  return { bytes: Buffer.from(text), envelope, moduleDigest: undefined };
+  return { bytes: Buffer.from(text), envelope, moduleDigest: undefined, module: undefined };
 }
 
 /** Runs events in order; collects what was done, offers written as `number:text`. */
@@ -70,12 +70,23 @@ const prepared = (push: number, text: string): RolloutEvent => ({
   push,
   config: config(text),
 });
-const failed = (push: number, isRetryable = true): RolloutEvent => ({
+const failed = (push: number, isRetryable = true, isReplacing = false): RolloutEvent => ({
   kind: 'preparation-failed',
   push,
   reason: 'gone',
   isRetryable,
+  isReplacing,
 });
+const judged = (
+  stopped: readonly number[],
+  standIns: readonly StandIn[] = [fallback('rbac')],
+): RolloutEvent => ({
+  kind: 'judged',
+  stopped: new Set(stopped),
+  reason: 'forbidden',
+  standIns,
+});
+const reconsidered: RolloutEvent = { kind: 'reconsidered' };
 const ack = (offer: number): RolloutEvent => ({ kind: 'acknowledged', offer });
 const nack = (offer: number): RolloutEvent => ({ kind: 'rejected', offer, reason: 'bad' });
 const renewed = (push: number, text: string): RolloutEvent => ({
@@ -275,6 +286,123 @@ describe('the rollout of one extension config', () => {
       [remote(1), { kind: 'stream-ended' }, prepared(1, 'a')],
       ['prepare 1', 'send 1:a'],
     ],
+    [
+      'a first load that takes too long has its stand-in first, and no verdict before its end',
+      [remote(1), { kind: 'hold-expired', push: 1 }, ack(1), prepared(1, 'a'), ack(2)],
+      ['prepare 1', 'send 1:rbac', 'send 2:a', 'settle 1 ok'],
+    ],
+    [
+      'an update that takes long leaves the running plugin alone',
+      [remote(1), prepared(1, 'a'), ack(1), remote(2), { kind: 'hold-expired', push: 2 }],
+      ['prepare 1', 'send 1:a', 'settle 1 ok', 'prepare 2'],
+    ],
+    [
+      'an update that fails replaces the plugin where its rule wants that',
+      [remote(1), prepared(1, 'a'), ack(1), remote(2), failed(2, true, true), ack(2)],
+      [
+        'prepare 1',
+        'send 1:a',
+        'settle 1 ok',
+        'prepare 2',
+        'settle 2 gone',
+        'retry 2 after 1',
+        'send 2:rbac',
+      ],
+    ],
+    [
+      'a running plugin that is stopped makes way for its stand-in, and istiod hears it',
+      [remote(1), prepared(1, 'a'), ack(1), judged([1]), ack(2)],
+      ['prepare 1', 'send 1:a', 'settle 1 ok', 'settle 1 forbidden', 'send 2:rbac'],
+    ],
+    [
+      'a stopped plugin comes back when it is allowed again, without a push',
+      [
+        remote(1),
+        prepared(1, 'a'),
+        ack(1),
+        judged([1]),
+        ack(2),
+        judged([]),
+        reconsidered,
+        prepared(1, 'a'),
+        ack(3),
+      ],
+      [
+        'prepare 1',
+        'send 1:a',
+        'settle 1 ok',
+        'settle 1 forbidden',
+        'send 2:rbac',
+        'prepare 1',
+        'send 3:a',
+        'settle 1 ok',
+      ],
+    ],
+    [
+      'a stopped plugin is not sent again when Envoy refuses an update',
+      [remote(1), prepared(1, 'a'), ack(1), remote(2), prepared(2, 'b'), judged([1]), nack(2)],
+      ['prepare 1', 'send 1:a', 'settle 1 ok', 'prepare 2', 'send 2:b', 'settle 2 bad', 'send 3:rbac'],
+    ],
+    [
+      'a plugin that is stopped while no stream is there is replaced with the next push',
+      [
+        remote(1),
+        prepared(1, 'a'),
+        ack(1),
+        judged([1]),
+        { kind: 'stream-ended' },
+        { kind: 'pushed-refused', push: 2, reason: 'forbidden', standIns: [fallback('rbac')] },
+        ack(3),
+      ],
+      [
+        'prepare 1',
+        'send 1:a',
+        'settle 1 ok',
+        'settle 1 forbidden',
+        'send 2:rbac',
+        'settle 2 forbidden',
+        'send 3:rbac',
+      ],
+    ],
+    [
+      'an offer that is stopped before Envoy answers is replaced too',
+      [remote(1), prepared(1, 'a'), judged([1]), ack(1), ack(2)],
+      ['prepare 1', 'send 1:a', 'settle 1 forbidden', 'send 2:rbac'],
+    ],
+    [
+      'what is stopped below a newer offer is let go with it',
+      [remote(1), prepared(1, 'a'), ack(1), remote(2), prepared(2, 'b'), judged([1]), ack(2)],
+      ['prepare 1', 'send 1:a', 'settle 1 ok', 'prepare 2', 'send 2:b', 'settle 2 ok'],
+    ],
+    [
+      'a running fetch goes on beside a stop',
+      [remote(1), prepared(1, 'a'), ack(1), remote(2), judged([1]), prepared(2, 'b'), ack(3)],
+      ['prepare 1', 'send 1:a', 'settle 1 ok', 'prepare 2', 'send 2:rbac', 'send 3:b', 'settle 2 ok'],
+    ],
+    [
+      'a last known good config that is not allowed any more is not used',
+      [remembered(1), judged([]), failed(1, false)],
+      ['prepare 1', 'settle 1 gone', 'send 1:rbac'],
+    ],
+    [
+      'another policy ends the wait for the next try',
+      [remote(1), failed(1), reconsidered, prepared(1, 'a'), ack(2)],
+      [
+        'prepare 1',
+        'settle 1 gone',
+        'retry 1 after 1',
+        'send 1:rbac',
+        'cancel-retry',
+        'prepare 1',
+        'send 2:a',
+        'settle 1 ok',
+      ],
+    ],
+    [
+      'another policy changes nothing for what is under way or runs',
+      [remote(1), reconsidered, prepared(1, 'a'), reconsidered, ack(1), reconsidered],
+      ['prepare 1', 'send 1:a', 'settle 1 ok'],
+    ],
   ];
   for (const [name, events, expected] of rows) {
     test(name, () => assert.deepEqual(run(events).done, expected));
@@ -297,8 +425,15 @@ describe('the rollout over any order of events', () => {
       fc.constant('nack' as const),
       fc.constant('withdrawn' as const),
       fc.constant('stream-ended' as const),
+      fc.constant('restart' as const),
+      fc.constant('remembered' as const),
+      fc.constant('hold-expired' as const),
+      fc.constant('failed-replacing' as const),
+      fc.constant('policy-stops-newest' as const),
+      fc.constant('policy-stops-all' as const),
+      fc.constant('policy-relaxed' as const),
     ),
-    { maxLength: 40 },
+    { maxLength: 60 },
   );
 
   test('keeps its promises', () => {
@@ -329,6 +464,12 @@ class World {
   /** What Envoy runs, and whether its last verdict left it with something it refused. */
   #running: string | undefined;
   #isBroken = false;
+  /** Texts that the policy of now wants out of Envoy. */
+  #forbidden: ReadonlySet<string> = new Set();
+  /** Pushes whose plugin was stopped after it was accepted. */
+  readonly #stoppedPushes = new Set<number>();
+  /** What Envoy accepted last: it is on disk, and outlives a restart. */
+  #kept: string | undefined;
 
   step(choice: string): void {
     switch (choice) {
@@ -355,19 +496,51 @@ class World {
         if (choice === 'prepared' && !isFetching) return;
         const text = `module ${push}`;
         if (isFetching) this.#verified.add(text);
+        if (this.#forbidden.has(text)) {
+          this.#fail(false, false);
+          return;
+        }
         this.#apply({ kind: 'prepared', push, config: config(text) });
         return;
       }
       case 'failed':
-        if (isFetchingState(this.#state)) {
-          this.#apply({ kind: 'preparation-failed', push: this.#state.push, reason: 'x', isRetryable: true });
-        }
+        this.#fail(true, false);
+        return;
+      case 'failed-replacing':
+        this.#fail(true, true);
+        return;
+      case 'hold-expired':
+        this.#apply({ kind: 'hold-expired', push: this.#push });
+        return;
+      case 'remembered': {
+        const text = this.#kept;
+        if (text === undefined || this.#forbidden.has(text) || this.#state.acknowledged !== undefined) return;
+        this.#apply({ kind: 'remembered', push: this.#push, config: config(text) });
+        return;
+      }
+      case 'restart':
+        this.#wire = [];
+        this.#running = undefined;
+        this.#isBroken = false;
+        this.#state = initialRollout;
+        return;
+      case 'policy-stops-newest': {
+        const newest = this.#modules().at(-1);
+        this.#takePolicy(newest === undefined ? this.#forbidden : new Set([...this.#forbidden, newest]));
+        return;
+      }
+      case 'policy-stops-all':
+        this.#takePolicy(new Set(this.#verified));
+        return;
+      case 'policy-relaxed':
+        this.#takePolicy(new Set());
         return;
       case 'retry':
         this.#apply({ kind: 'retry-due', push: this.#push });
         return;
       case 'renewed': {
         const text = `module ${this.#push} again ${++this.#renewals}`;
+        if (this.#forbidden.has(`module ${this.#push}`)) return;
         this.#verified.add(text);
         this.#apply({ kind: 'renewed', push: this.#push, config: config(text) });
         return;
@@ -391,9 +564,39 @@ class World {
   /** Every other push has something from before a restart, which Envoy may refuse. */
   #standIns(): StandIn[] {
     const deny = fallback(`deny ${this.#push}`);
-    if (this.#push % 2 === 0) return [deny];
+    if (this.#push % 2 === 0 || this.#forbidden.has(`kept ${this.#push}`)) return [deny];
     this.#verified.add(`kept ${this.#push}`);
     return [{ content: 'last-known-good', config: config(`kept ${this.#push}`) }, deny];
+  }
+
+  #fail(isRetryable: boolean, isReplacing: boolean): void {
+    if (!isFetchingState(this.#state)) return;
+    const { push } = this.#state;
+    this.#apply({ kind: 'preparation-failed', push, reason: 'x', isRetryable, isReplacing });
+  }
+
+  /** Texts of the modules that Envoy runs or has not answered, the newest last. */
+  #modules(): readonly string[] {
+    const { acknowledged, inFlight } = this.#state;
+    return [...(acknowledged === undefined ? [] : [acknowledged]), ...inFlight]
+      .map((offer) => textOf(offer.config))
+      .filter(isModule);
+  }
+
+  /** As the agent takes another policy: what was given is judged, then what failed is tried again. */
+  #takePolicy(forbidden: ReadonlySet<string>): void {
+    this.#forbidden = new Set([...forbidden].filter(isModule));
+    const { acknowledged, inFlight, standIns, push } = this.#state;
+    const offers = acknowledged === undefined ? inFlight : [acknowledged, ...inFlight];
+    const stopped = offers.filter((offer) => this.#forbidden.has(textOf(offer.config)));
+    if (stopped.length > 0) this.#stoppedPushes.add(push);
+    this.#apply({
+      kind: 'judged',
+      stopped: new Set(stopped.map(({ number }) => number)),
+      reason: 'forbidden',
+      standIns: standIns.filter((standIn) => !this.#forbidden.has(textOf(standIn.config))),
+    });
+    this.#apply({ kind: 'reconsidered' });
   }
 
   #answer(verdict: 'ack' | 'nack'): void {
@@ -403,12 +606,15 @@ class World {
     const isAccepted = verdict === 'ack' || offer.text.startsWith('deny') || offer.text === this.#running;
     if (isAccepted) {
       this.#running = offer.text;
+      if (isModule(offer.text)) this.#kept = offer.text;
       this.#isBroken = false;
       this.#apply({ kind: 'acknowledged', offer: offer.number });
     } else {
       this.#isBroken = true;
       this.#apply({ kind: 'rejected', offer: offer.number, reason: 'bad' });
-      const canRepair = this.#state.acknowledged !== undefined || this.#state.standIns.length > 0;
+      const { acknowledged, standIns, stopped } = this.#state;
+      const isGoodThere = acknowledged !== undefined && !stopped.has(acknowledged.number);
+      const canRepair = isGoodThere || standIns.length > 0;
       assert.ok(
         this.#wire.length > 0 || !canRepair,
         'a rejected config is followed by one that Envoy can run',
@@ -422,15 +628,17 @@ class World {
     this.#state = state;
     for (const effect of effects) {
       if (effect.kind === 'send') {
-        const text = Buffer.from(effect.offer.config.bytes).toString();
+        const text = textOf(effect.offer.config);
         assert.ok(this.#verified.has(text), `only verified configs are sent: ${text}`);
+        assert.ok(!this.#forbidden.has(text), `what policy stops is never sent: ${text}`);
         this.#wire.push({ number: effect.offer.number, push: effect.offer.push, text });
         const isNew = ['prepared', 'pushed-ready', 'renewed'].includes(event.kind);
         if (isNew) {
           assert.ok(effect.offer.push >= this.#newestSentPlugin, 'an older push never overtakes a newer one');
           this.#newestSentPlugin = effect.offer.push;
         }
-        if (event.kind === 'preparation-failed') {
+        const isStopped = before.acknowledged !== undefined && before.stopped.has(before.acknowledged.number);
+        if (event.kind === 'preparation-failed' && !event.isReplacing && !isStopped) {
           assert.notEqual(
             before.acknowledged?.content,
             'plugin',
@@ -455,7 +663,12 @@ class World {
   }
 
   finish(): void {
-    for (const verdicts of this.#verdicts.values()) {
+    for (const [push, verdicts] of this.#verdicts) {
+      assert.ok(
+        verdicts.every((verdict, index) => verdict !== 'ok' || verdicts[index + 1] !== 'ok'),
+        'what was accepted is not accepted again',
+      );
+      if (this.#stoppedPushes.has(push)) continue;
       const okCount = verdicts.filter((verdict) => verdict === 'ok').length;
       assert.ok(okCount <= 1, 'a push is accepted once');
       if (okCount === 1 && verdicts[0] === 'ok')
@@ -466,7 +679,25 @@ class World {
     while (this.#wire.length > 0) this.#answer('ack');
     if (hadRepair) assert.equal(this.#isBroken, false);
     assert.deepEqual(this.#state.inFlight, []);
+    this.#finishStops();
   }
+
+  /** What is stopped runs at most until the next push: then it has made way for a filter that denies. */
+  #finishStops(): void {
+    if (this.#state.push === 0 || this.#running === undefined || !this.#forbidden.has(this.#running)) return;
+    this.step('refused');
+    while (this.#wire.length > 0) this.#answer('ack');
+    assert.ok(!this.#forbidden.has(this.#running), `stopped and still running: ${this.#running}`);
+  }
+}
+
+/** Not a filter that stands in, nor a config without Wasm: what a policy may forbid. */
+function isModule(text: string): boolean {
+  return text.startsWith('module') || text.startsWith('kept');
+}
+
+function textOf({ bytes }: PreparedConfig): string {
+  return Buffer.from(bytes).toString();
 }
 
 function isFetchingState(state: RolloutState): boolean {

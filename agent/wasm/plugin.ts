@@ -1,0 +1,46 @@
+import type { FetchErrorCode } from '../fetch/types.ts';
+import type { ExtensionPlan } from './extension-plan.ts';
+import { addToHistory, type HistoryNote } from './plugin-history.ts';
+import { emptyRecord, type PluginRecord } from './plugin-status.ts';
+import { type ConfigEnvelope, initialRollout, type RolloutState } from './rollout.ts';
+
+/** All that is known of one extension config. It changes in place; who holds it after a wait looks at its push again. */
+export interface Plugin {
+  state: RolloutState;
+  record: PluginRecord;
+  /** Of the newest push. */
+  plan: ExtensionPlan | undefined;
+  envelope: ConfigEnvelope;
+  /** Running fetches by push: for a moment two, when a newer one joins the flight of an older. */
+  readonly preparations: Map<number, AbortController>;
+  retryTimer: NodeJS.Timeout | undefined;
+  /** Why the last fetch failed: decides when the next comes. */
+  failure: { readonly code: FetchErrorCode; readonly retryAfterMs: number | undefined };
+  /** Looks after its tag that failed in a row. */
+  failedRecheckCount: number;
+  /** Module of the newest push that Envoy has refused. */
+  refusedDigest: string | undefined;
+}
+
+export function createPlugin(envelope: ConfigEnvelope): Plugin {
+  return {
+    state: initialRollout,
+    record: emptyRecord,
+    plan: undefined,
+    envelope,
+    preparations: new Map(),
+    retryTimer: undefined,
+    failure: { code: 'network', retryAfterMs: undefined },
+    failedRecheckCount: 0,
+    refusedDigest: undefined,
+  };
+}
+
+/** For the status: the last thing that went wrong. */
+export function noteFailure(plugin: Plugin, reason: string, nowMs: number): void {
+  plugin.record = { ...plugin.record, lastError: reason, lastErrorAtMs: nowMs };
+}
+
+export function noteHistory(plugin: Plugin, note: HistoryNote, nowMs: number): void {
+  plugin.record = { ...plugin.record, history: addToHistory(plugin.record.history, note, nowMs) };
+}
