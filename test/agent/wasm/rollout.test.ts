@@ -413,6 +413,8 @@ describe('the rollout over any order of events', () => {
   /** What happens next, drawn at random; made to fit the run so far by `world`. */
   const steps = fc.array(
     fc.oneof(
+      // The way of every plugin more often, so that what disturbs it finds something to disturb.
+      { arbitrary: fc.constantFrom('remote' as const, 'prepared' as const, 'ack' as const), weight: 16 },
       fc.constant('ready' as const),
       fc.constant('remote' as const),
       fc.constant('refused' as const),
@@ -430,6 +432,7 @@ describe('the rollout over any order of events', () => {
       fc.constant('hold-expired' as const),
       fc.constant('failed-replacing' as const),
       fc.constant('policy-stops-newest' as const),
+      fc.constant('policy-stops-oldest' as const),
       fc.constant('policy-stops-all' as const),
       fc.constant('policy-relaxed' as const),
     ),
@@ -524,9 +527,10 @@ class World {
         this.#isBroken = false;
         this.#state = initialRollout;
         return;
-      case 'policy-stops-newest': {
-        const newest = this.#modules().at(-1);
-        this.#takePolicy(newest === undefined ? this.#forbidden : new Set([...this.#forbidden, newest]));
+      case 'policy-stops-newest':
+      case 'policy-stops-oldest': {
+        const text = this.#modules().at(choice === 'policy-stops-newest' ? -1 : 0);
+        this.#takePolicy(text === undefined ? this.#forbidden : new Set([...this.#forbidden, text]));
         return;
       }
       case 'policy-stops-all':
