@@ -45,6 +45,8 @@ export interface GatewayOptions {
   readonly agent?: Partial<AgentOptions>;
   /** Control plane over TLS, trusted and spoken to as in a mesh, with the pod's token and a client certificate. */
   readonly tls?: boolean;
+  /** Called when the pod's volumes are there and its agent has not started. */
+  readonly prepare?: (workspace: Workspace) => Promise<void>;
 }
 
 /** The host of the control plane's certificate: what `localhost` stands for (istio/istio `pkg/istio-agent`). */
@@ -128,6 +130,7 @@ export class Gateway {
       test.after(() => started.close());
     }
     const places = { workspace, controlPlane, ca };
+    await options.prepare?.(workspace);
     const agent = await startAgent(test, options, places);
     const gateway = new Gateway(test, options, {
       registry,
@@ -205,10 +208,14 @@ export class Gateway {
     );
   }
 
+  /** `/debug/wasm` as JSON text. */
+  async debugPage(): Promise<string> {
+    return (await httpGet(`${this.agent.statusUrl}/debug/wasm`)).text;
+  }
+
   /** What `/debug/wasm` says of one plugin. */
   async plugin(name: string): Promise<Record<string, unknown> | undefined> {
-    const { text } = await httpGet(`${this.agent.statusUrl}/debug/wasm`);
-    const page = JSON.parse(text) as { plugins: Record<string, unknown>[] };
+    const page = JSON.parse(await this.debugPage()) as { plugins: Record<string, unknown>[] };
     return page.plugins.find((plugin) => plugin['name'] === name);
   }
 

@@ -7,6 +7,7 @@ import { type Policy, permissivePolicy } from '../../../agent/policy/policy-data
 import { PolicyFileError } from '../../../agent/policy/policy-problem.ts';
 import { PolicyStore, type PolicyStoreOptions } from '../../../agent/policy/policy-store.ts';
 import { createCertificateAuthority } from '../../support/certificate.ts';
+import { ConfigMapMount } from '../../support/config-map.ts';
 import { createKeptLog, type KeptLog } from './kept-log.ts';
 import { allowAll, createPolicyFolder, denyAll, type PolicyFolder } from './policy-fixture.ts';
 
@@ -56,35 +57,6 @@ const byHand = { debounceMs: 3_600_000 };
 const refusedLine = 'the last good policy stays in force';
 const isAllowed = (policy: Policy): boolean =>
   decideModule(policy, { kind: 'remote', url: 'oci://reg.test/a' }).allowed;
-
-/** A folder as the kubelet mounts a ConfigMap, and its swap to new contents. */
-async function mountConfigMap(
-  folder: PolicyFolder,
-  contents: Readonly<Record<string, string>>,
-): Promise<void> {
-  await writeVersion(folder, '..version-1', contents);
-  await symlink('..version-1', join(folder.path, '..data'));
-  for (const name of Object.keys(contents)) await symlink(join('..data', name), join(folder.path, name));
-}
-
-async function swapConfigMap(
-  folder: PolicyFolder,
-  version: number,
-  contents: Readonly<Record<string, string>>,
-): Promise<void> {
-  await writeVersion(folder, `..version-${version}`, contents);
-  await symlink(`..version-${version}`, join(folder.path, '..data_tmp'));
-  await rename(join(folder.path, '..data_tmp'), join(folder.path, '..data'));
-  await rm(join(folder.path, `..version-${version - 1}`), { recursive: true });
-}
-
-async function writeVersion(
-  folder: PolicyFolder,
-  version: string,
-  contents: Readonly<Record<string, string>>,
-): Promise<void> {
-  for (const [name, text] of Object.entries(contents)) await folder.write(join(version, name), text);
-}
 
 describe('the policy at start', () => {
   test('is permissive where no file is named, and nothing is watched', async () => {
@@ -140,18 +112,18 @@ describe('the policy at start', () => {
 describe('a changed policy file', () => {
   test('is in force after the swap of a ConfigMap, again and again', async () => {
     const folder = await createPolicyFolder();
-    await mountConfigMap(folder, { 'policy.yaml': denyAll });
+    const mount = await ConfigMapMount.create(folder.path, { 'policy.yaml': denyAll });
     await using scene = await openStore(folder);
     const { store } = scene;
     assert.equal(isAllowed(store.current), false);
-    for (const [version, text, allowed] of [
-      [2, allowAll, true],
-      [3, denyAll, false],
-      [4, allowAll, true],
+    for (const [text, allowed] of [
+      [allowAll, true],
+      [denyAll, false],
+      [allowAll, true],
     ] as const) {
       const before = store.current;
       const changed = nextChange(store);
-      await swapConfigMap(folder, version, { 'policy.yaml': text });
+      await mount.swap({ 'policy.yaml': text });
       const [policy, old] = await changed;
       assert.equal(old, before);
       assert.equal(policy, store.current);
@@ -217,7 +189,7 @@ describe('a changed policy file', () => {
 describe('a policy file with faults', () => {
   test('leaves the last good policy in force until it is mended', async () => {
     const folder = await createPolicyFolder();
-    await mountConfigMap(folder, { 'policy.yaml': denyAll });
+    const mount = await ConfigMapMount.create(folder.path, { 'policy.yaml': denyAll });
     await using scene = await openStore(folder, { now: () => 0 });
     const { store, kept } = scene;
     const good = store.current;
@@ -227,7 +199,7 @@ describe('a policy file with faults', () => {
     });
 
     const refused = kept.next('problem of the Wasm policy file');
-    await swapConfigMap(folder, 2, { 'policy.yaml': `${allowAll}modulez: []\n` });
+    await mount.swap({ 'policy.yaml': `${allowAll}modulez: []\n` });
     assert.match(await refused, /policy\.yaml:3:1: modulez: is unknown; did you mean modules\?/);
     assert.equal(store.current, good);
     assert.deepEqual(
@@ -240,7 +212,7 @@ describe('a policy file with faults', () => {
     assert.equal(changeCount, 0);
 
     const mended = nextChange(store);
-    await swapConfigMap(folder, 3, { 'policy.yaml': allowAll });
+    await mount.swap({ 'policy.yaml': allowAll });
     await mended;
     assert.deepEqual(store.errors, []);
     assert.equal(store.status().refusedAt, undefined);
