@@ -72,8 +72,6 @@ export interface FetchedModule {
   readonly signature?: { readonly signer: string; readonly proof: string } | undefined;
   /** How it was found; absent when it came from the cache without asking anybody. */
   readonly trace?: FetchTrace | undefined;
-  /** Who signed it, where a signature was asked for and proven. */
-  readonly signature?: { readonly signer: string; readonly proof: string } | undefined;
   /** True: it is from the cache because nobody answered, and may be out of date. */
   readonly isStale?: boolean;
   /** After how long the same request should be made again to see whether the tag names another image. */
