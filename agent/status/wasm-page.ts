@@ -28,6 +28,7 @@ export function formatWasmPage(report: WasmReport, nowMs: number): string {
 <h1>Wasm plugins</h1>
 <p class="counts">${countWords(plugins)}</p>
 ${alarms(plugins)}
+${policyNote(report, nowMs)}
 <p class="muted small">Node <code>${report.nodeId}</code><br>
 istiod ${connectionWords(report, nowMs)}<br>
 As of ${timeOf(new Date(nowMs).toISOString())}, <a href="?format=json">as JSON</a></p>
@@ -83,6 +84,17 @@ function alarms(plugins: readonly ReportedPlugin[]): Markup[] {
   ];
 }
 
+/** Nothing where no policy file is named. */
+function policyNote({ policy }: WasmReport, nowMs: number): Markup | undefined {
+  if (policy === undefined) return undefined;
+  const { file, generation, revision, loadedAt, problems, refusedAt } = policy;
+  const words = html`policy <code>${file}</code>, version ${generation} since the start (<code>${revision.slice(0, 12)}</code>), read ${since(loadedAt, nowMs)}`;
+  if (problems.length === 0) return html`<p class="muted small">Under the ${words}</p>`;
+  return html`<p class="alarm">The policy file is NOT in force since ${since(refusedAt, nowMs)}: it has ${problems.length} ${problems.length === 1 ? 'fault' : 'faults'}</p>
+<ul class="why">${problems.map((problem) => html`<li>${problem}</li>`)}</ul>
+<p class="muted small">In force stays the ${words}</p>`;
+}
+
 function emptyNote({ isConversionEnabled, plugins }: WasmReport): Markup | undefined {
   if (!isConversionEnabled) {
     return html`<p>Extension configs are relayed untouched: ISTIO_AGENT_ENABLE_WASM_REMOTE_LOAD_CONVERSION is false.</p>`;
@@ -100,7 +112,7 @@ function pluginCard(plugin: ReportedPlugin, nowMs: number): Markup {
 <header><h2>${shortPluginName(name)}</h2><span class="badge ${state}">${state}</span><span
  class="badge ${runs}">runs ${inForceWords(plugin)}</span></header>
 <p>${situationOf(plugin)}${nextTry(plugin, nowMs)}</p>
-${failure(plugin)}
+${refusedRunning(plugin)}${failure(plugin)}
 ${factList(mainFacts(plugin, nowMs))}
 <details id="more-${id}"><summary>Digests, file, version</summary>
 ${factList(moreFacts(plugin))}</details>
@@ -115,6 +127,12 @@ function nextTry(plugin: ReportedPlugin, nowMs: number): Markup | undefined {
   if (words === undefined) return undefined;
   const tries = plugin.failedAttemptCount > 1 ? ` (${plugin.failedAttemptCount} tries failed)` : '';
   return html` <strong>Next try ${words}</strong>${tries}.`;
+}
+
+function refusedRunning({ policyRefusal }: ReportedPlugin): Markup | undefined {
+  if (policyRefusal === undefined) return undefined;
+  return html`<p class="why">Envoy runs what the policy refuses now, until a restart of the pod: ${policyRefusal}</p>
+`;
 }
 
 function failure({ state, lastError, lastErrorAt }: ReportedPlugin): Markup | undefined {

@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { decideModule } from '../../../agent/policy/policy.ts';
 import { createCertificateAuthority } from '../../support/certificate.ts';
 import { policyOf, problemsOf } from './policy-fixture.ts';
 import { publicKeyPem, trustedRootJson } from './signer-fixture.ts';
@@ -46,6 +47,17 @@ describe('the page on the policy file', () => {
       await policyOf(text, others);
     });
   }
+
+  test('points to a sample that is good as it is', async () => {
+    assert.ok(page.includes('](../deploy/policy.sample.yaml)'));
+    const policy = await policyOf(await readFile(fromRoot('deploy/policy.sample.yaml'), 'utf8'));
+    const decision = decideModule(policy, {
+      kind: 'remote',
+      url: 'oci://registry.example.com/plugins/auth:1',
+    });
+    assert.ok(decision.allowed);
+    assert.deepEqual(decision.signers, ['release']);
+  });
 
   test('names every key of the schema', async () => {
     const schema = JSON.parse(await readFile(fromRoot('deploy/policy.schema.json'), 'utf8')) as SchemaPart;
