@@ -25,7 +25,7 @@ export class ConfigPreparer {
     this.#preflight = options.preflight;
   }
 
-  /** Throws FetchError, among them PolicyRefusal. The policy may change while it runs: compare `generation` before use. */
+  /** Throws FetchError. The policy may change while it runs: compare `generation` before use. */
   async prepare(
     plan: WasmPlan,
     envelope: ConfigEnvelope,

@@ -6,8 +6,7 @@ import { countFailure, describeFailure, isRefusal } from './fetch-outcome.ts';
 import type { KeptConfigs } from './kept-configs.ts';
 import { noteFailure, noteHistory, type Plugin } from './plugin.ts';
 import { presentUrl } from './plugin-status.ts';
-import type { PolicyGate, WasmPlan } from './policy-gate.ts';
-import { PolicyRefusal } from './policy-refusal.ts';
+import { type PolicyGate, refusalError, type WasmPlan } from './policy-gate.ts';
 import { failedRecheckDelayMs, RecheckPlan, recheckDelayMs } from './recheck.ts';
 import type { RejectedConfigs } from './rejected-configs.ts';
 import { isRetryable, retryDelayMs } from './retry-delay.ts';
@@ -51,7 +50,7 @@ export class PluginWork {
     const { plan } = plugin;
     if (plan === undefined || plan.kind === 'refused') return;
     plugin.preparations.get(push)?.abort(new Error('the policy refuses it'));
-    this.#fail(name, plugin, push, { plan, seconds: 0 }, new PolicyRefusal(decision));
+    this.#fail(name, plugin, push, { plan, seconds: 0 }, refusalError(decision));
   }
 
   scheduleRetry(name: string, plugin: Plugin, push: number, attemptCount: number): void {
@@ -139,7 +138,8 @@ export class PluginWork {
       if (generation !== gate.generation) apply(name, { kind: 'reconsidered' });
     } finally {
       clearTimeout(hold);
-      plugin.preparations.delete(push);
+      // The next try of the same push may have begun.
+      if (plugin.preparations.get(push) === controller) plugin.preparations.delete(push);
     }
   }
 

@@ -12,20 +12,17 @@ import {
 } from '../fetch/types.ts';
 import { describeError } from '../log.ts';
 import {
-  type AllowedModule,
   actionOnFailure,
   decideModule,
   isDigestAsked,
   judgeRunning,
   type ModuleSubject,
   type RefusedModule,
-  refuseDigests,
 } from '../policy/policy.ts';
 import type { PolicySource, RunningAction } from '../policy/policy-data.ts';
 import { signerMark } from '../policy/signer-mark.ts';
 import type { ExtensionPlan, LocalCode } from './extension-plan.ts';
 import type { JudgedModule } from './judged-module.ts';
-import { PolicyRefusal } from './policy-refusal.ts';
 
 /** Plans of configs with Wasm in them that can be used. */
 export type WasmPlan = Extract<ExtensionPlan, { readonly kind: 'fetch' | 'local' | 'as-is' }>;
@@ -59,18 +56,17 @@ export class PolicyGate implements ModuleSource {
   }
 
   /**
-   * The module of the source, if the policy allows it before and after. Throws PolicyRefusal, and what the source
-   * throws. A policy that changes meanwhile is for the caller to see (`generation`).
+   * The module of the source, where the policy allows its URL. What the module itself must prove is for `pass`, and a
+   * policy that changes meanwhile for the caller to see (`generation`). Throws FetchError `policy_refused`, and what the
+   * source throws.
    */
   async fetch(request: ModuleRequest, options: { readonly signal: AbortSignal }): Promise<FetchedModule> {
-    this.#passUrl(request.url);
-    const module = await this.#source.fetch(request, options);
-    const refusal = refuseDigests(this.#passUrl(request.url), request.url, chainOf(module));
-    if (refusal !== undefined) throw new PolicyRefusal(refusal);
-    return module;
+    const decision = decideModule(this.#policy.current, { kind: 'remote', url: request.url });
+    if (!decision.allowed) throw refusalError(decision);
+    return await this.#source.fetch(request, options);
   }
 
-  /** Passes what needs no download. Throws PolicyRefusal, and FetchError `not_found` or `store` for an unreadable file. */
+  /** Passes what needs no download. Throws FetchError `policy_refused`, and `not_found` or `store` for an unreadable file. */
   async passLocal(
     plan: Exclude<WasmPlan, { readonly kind: 'fetch' }>,
     options: { readonly signal: AbortSignal },
@@ -80,7 +76,7 @@ export class PolicyGate implements ModuleSource {
     const sha256 = await this.#digestOf(place, options.signal);
     const subject: ModuleSubject = place.kind === 'embedded' ? place : { ...withoutBytes(place), sha256 };
     const decision = decideModule(this.#policy.current, subject);
-    if (!decision.allowed) throw new PolicyRefusal(decision);
+    if (!decision.allowed) throw refusalError(decision);
     return { subject, digests: sha256 === undefined ? [] : [sha256], signedBy: [] };
   }
 
@@ -129,7 +125,6 @@ export class PolicyGate implements ModuleSource {
 
   /** Whether what runs stays when an update to this plan fails. */
   actionOnFailure(plan: WasmPlan, error: unknown): RunningAction {
-    if (error instanceof PolicyRefusal) return error.decision.onTightened;
     const isRefused = error instanceof FetchError && refusedByPolicy.has(error.code);
     const place = plan.kind === 'fetch' ? undefined : placeOf(plan);
     if (plan.kind !== 'fetch' && place === undefined) return 'keep';
@@ -149,17 +144,16 @@ export class PolicyGate implements ModuleSource {
     return this.#policy.onChange(() => listener());
   }
 
-  #passUrl(url: string): AllowedModule {
-    const decision = decideModule(this.#policy.current, { kind: 'remote', url });
-    if (!decision.allowed) throw new PolicyRefusal(decision);
-    return decision;
-  }
-
   async #digestOf(place: LocalPlace, signal: AbortSignal): Promise<Sha256 | undefined> {
     if (place.kind === 'embedded' || !isDigestAsked(this.#policy.current, place.kind)) return undefined;
     if (place.kind === 'local') return fileDigest(place.path, signal);
     return place.bytes === undefined ? undefined : createHash('sha256').update(place.bytes).digest('hex');
   }
+}
+
+/** As it is told to istiod and in the log. Pure. */
+export function refusalError({ reason }: RefusedModule): FetchError {
+  return new FetchError('policy_refused', reason);
 }
 
 /** No way to the module would help. */

@@ -111,6 +111,25 @@ describe('a policy that changes while a module is fetched', () => {
     assert.deepEqual(plugin.questions.left, []);
   });
 
+  test('counts up to the moment in which the config is sent', async (context) => {
+    const folder = await mkdtemp(join(tmpdir(), 'ferry-policed-'));
+    context.after(() => rm(folder, { recursive: true }));
+    const before = await PolicedPlugin.open(context, await allowing(), folder);
+    await before.run();
+    await before.close();
+    const plugin = await PolicedPlugin.open(context, await allowing(), folder);
+    // What was kept before the restart is looked for on a slow disk, while the module is there.
+    const release = plugin.holdDisk();
+    plugin.push();
+    (await plugin.questions.next()).find();
+    await new Promise(setImmediate);
+    plugin.setPolicy(await allowing(`, sha256: [${otherDigest}]`));
+    release();
+    (await plugin.questions.next()).find();
+    assert.match(await plugin.events.next(), /lists others/);
+    assert.equal(await plugin.events.next(), 'fallback');
+  });
+
   test('has signatures looked for by the policy of now', async (context) => {
     const plugin = await PolicedPlugin.open(context, await allowing());
     plugin.push();

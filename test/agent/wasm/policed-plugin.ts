@@ -91,6 +91,7 @@ export class PolicedPlugin {
   readonly #index: FileRecordIndex<KeptConfig>;
   readonly #rollouts: PluginRollouts;
   #last: Offer | undefined;
+  #disk: Promise<void> = Promise.resolve();
 
   private constructor(index: FileRecordIndex<KeptConfig>, policy: Policy) {
     this.#index = index;
@@ -122,7 +123,10 @@ export class PolicedPlugin {
       source,
       preflight: new ModulePreflight({ metrics: metrics.plugins, log }),
       store: {
-        get: async (wanted) => ({ digest: wanted, path: `/modules/${wanted}`, sizeBytes: 8 }),
+        get: async (wanted) => {
+          await this.#disk;
+          return { digest: wanted, path: `/modules/${wanted}`, sizeBytes: 8 };
+        },
         setReferences: () => undefined,
       },
       lastKnownGood: new LastKnownGood({ index }),
@@ -172,6 +176,13 @@ export class PolicedPlugin {
     any: Any = pluginResource({ name: pluginName, url: moduleUrl, ...options }),
   ): void {
     this.#rollouts.push(makeResponse({}), 'v', [{ any, wrapper: undefined, place: 'first' }]).start();
+  }
+
+  /** Nothing is read from disk until the function that is returned is called. */
+  holdDisk(): () => void {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#disk = promise;
+    return resolve;
   }
 
   setPolicy(policy: Policy): void {
