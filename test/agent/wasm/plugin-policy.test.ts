@@ -58,6 +58,18 @@ describe('a module that the policy refuses', () => {
     });
   }
 
+  test('as an update whose digest is not listed follows the rule that lists', async (context) => {
+    const plugin = await PolicedPlugin.open(
+      context,
+      await allowing(`, sha256: [${digest}], onTightened: failStrategy`),
+    );
+    await plugin.run();
+    plugin.push({ url: 'oci://reg.test/jwt:2' });
+    (await plugin.questions.next()).find(otherDigest);
+    assert.match(await plugin.events.next(), /lists others/);
+    assert.equal(await plugin.events.next(), 'fallback');
+  });
+
   test('by its digest is refused after each fetch, until the digest is listed', async (context) => {
     const plugin = await PolicedPlugin.open(context, await allowing(`, sha256: [${otherDigest}]`));
     plugin.push();
