@@ -135,6 +135,29 @@ test('values that the stock agent would take for the default are warned about, a
   await checkStop(scene);
 });
 
+test('a policy file with faults ends the agent with 255, and each fault has its line and column', async () => {
+  await using workspace = await createWorkspace();
+  await workspace.write('policy.yaml', 'version: 1\ndefaultAction: denied\nmodulez: []\n');
+  for (const [file, lines] of [
+    [
+      'policy.yaml',
+      [
+        /^Error: the Wasm policy cannot be used:$/m,
+        /^\S+\/policy\.yaml:2:16: defaultAction: is "denied"; write allow or deny/m,
+        /^\S+\/policy\.yaml:3:1: modulez: is unknown; did you mean modules\?/m,
+      ],
+    ],
+    ['none.yaml', [/^\S+\/none\.yaml: the file does not exist; check the path and the mount$/m]],
+  ] as const) {
+    const { code, stderr } = await runCommand(['proxy', 'sidecar'], {
+      cwd: workspace.root,
+      env: { ...podEnv, WASM_POLICY_FILE: file },
+    });
+    for (const line of lines) assert.match(stderr, line);
+    assert.equal(code, 255);
+  }
+});
+
 test('a status port that is taken ends the agent with 255 and says so', async () => {
   await using workspace = await createWorkspace();
   const [port = 0] = await freePorts(1);
