@@ -131,7 +131,7 @@ function nextTry(plugin: ReportedPlugin, nowMs: number): Markup | undefined {
 
 function refusedRunning({ policyRefusal }: ReportedPlugin): Markup | undefined {
   if (policyRefusal === undefined) return undefined;
-  return html`<p class="why">Envoy runs what the policy refuses now, until a restart of the pod: ${policyRefusal}</p>
+  return html`<p class="why">Envoy runs what the policy refuses now; after a restart of the pod it is not loaded again: ${policyRefusal}</p>
 `;
 }
 

@@ -21,6 +21,7 @@ import { type NamelessResource, type PushedResource, planResources } from './pus
 import { RejectedConfigs } from './rejected-configs.ts';
 import {
   type ConfigEnvelope,
+  isPreparing,
   type Offer,
   type PreparedConfig,
   type RolloutEffect,
@@ -293,13 +294,13 @@ export class PluginRollouts {
   #takePolicy(): void {
     for (const [name, plugin] of this.#plugins) {
       this.#judge(name, false);
-      const refusal = plugin.plan === undefined ? undefined : this.#gate.refusalOf(plugin.plan);
-      const { progress } = plugin.state;
-      const isTried =
-        progress.kind === 'preparing' || (progress.kind === 'failed' && progress.retry !== 'none');
-      if (refusal !== undefined && isTried) this.#work.refuse(name, plugin, refusal);
+      const { plan, state } = plugin;
+      if (plan === undefined || plan.kind === 'refused') continue;
+      const refusal = this.#gate.refusalOf(plan);
+      if (refusal !== undefined && isPreparing(state.progress)) this.#work.refuse(name, plugin, refusal);
+      const isWaiting = state.progress.kind === 'failed' && state.progress.retry === 'waiting';
       // Without a stream the next push finds out.
-      if (refusal === undefined && this.#stream !== undefined && plugin.plan?.kind !== 'refused') {
+      if (this.#stream !== undefined && (refusal === undefined || isWaiting)) {
         this.#apply(name, { kind: 'reconsidered' });
       }
     }

@@ -256,7 +256,8 @@ function unchanged(state: RolloutState): Transition {
   return { state, effects: [] };
 }
 
-function isPreparing(progress: Progress): boolean {
+/** True while the module is fetched, for the first time or again. */
+export function isPreparing(progress: Progress): boolean {
   return progress.kind === 'preparing' || (progress.kind === 'failed' && progress.retry === 'running');
 }
 

@@ -97,6 +97,48 @@ describe('the page for people', () => {
   });
 });
 
+describe('the policy on the page', () => {
+  const policy = {
+    file: '/etc/ferry/policy.yaml',
+    generation: 3,
+    revision: 'f'.repeat(64),
+    loadedAt: at(120),
+    problems: [] as string[],
+    refusedAt: undefined as string | undefined,
+  };
+  const pageOf = async (page: unknown): Promise<string> => {
+    await using fixture = await StatusFixture.start({ debugPage: () => page });
+    return (await fixture.ask('/debug/wasm?format=html')).body.toString();
+  };
+
+  test('is named with its version, and nothing is said where there is none', async () => {
+    assert.doesNotMatch(await pageOf(fixtureReport()), /policy/i);
+    const text = await pageOf({ ...fixtureReport(), policy });
+    assert.match(text, /Under the policy <code>\/etc\/ferry\/policy\.yaml<\/code>, version 3 .*<code>f{12}</);
+    assert.doesNotMatch(text, /NOT in force/);
+  });
+
+  test('that has faults is an alarm with every fault', async () => {
+    const problems = ['/etc/ferry/policy.yaml:3:1: modulez: is unknown', hostileText];
+    const text = await pageOf({ ...fixtureReport(), policy: { ...policy, problems, refusedAt: at(60) } });
+    assert.match(text, /class="alarm">The policy file is NOT in force since .*: it has 2 faults/);
+    assert.ok(text.includes('policy.yaml:3:1: modulez: is unknown'));
+    assert.ok(!text.includes('<script>document.title'));
+  });
+
+  test('that refuses what runs says so with the plugin', async () => {
+    const [plugin] = fixturePlugins;
+    assert.ok(plugin);
+    const policyRefusal =
+      'refused by policy: the module is denied by modules[0] in /etc/ferry/policy.yaml line 3';
+    const text = await pageOf({ ...fixtureReport([{ ...plugin, policyRefusal }]), policy });
+    assert.match(
+      text,
+      /Envoy runs what the policy refuses now.*: refused by policy: the module is denied by modules/,
+    );
+  });
+});
+
 /** A browser holds connections in reserve, for which the end of a test does not wait. */
 async function start(debugPage: () => unknown): Promise<StatusFixture> {
   return StatusFixture.start({ debugPage, closeGraceMs: 0 });

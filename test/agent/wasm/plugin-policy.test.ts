@@ -109,6 +109,19 @@ describe('a policy that changes while a module is fetched', () => {
     assert.equal(plugin.status.inForce, 'fallback');
   });
 
+  test('ends the wait for the next try of what it refuses now', async (context) => {
+    const plugin = await PolicedPlugin.open(context, await allowing());
+    plugin.push();
+    (await plugin.questions.next()).fail('network');
+    assert.equal(await plugin.events.next(), 'the registry says network');
+    assert.equal(await plugin.events.next(), 'fallback');
+    assert.equal(plugin.status.retry, 'waiting');
+    plugin.setPolicy(await denying());
+    assert.match(await plugin.events.next(), refused);
+    assert.equal(plugin.status.retry, 'none');
+    assert.deepEqual(plugin.questions.left, []);
+  });
+
   test('has the module judged by the policy of now, also by its digest', async (context) => {
     const plugin = await PolicedPlugin.open(context, await allowing());
     plugin.push();
