@@ -36,6 +36,7 @@ export async function openWasmPart(options: {
   const log = logRoot.scope('wasm');
   const store = await FileBlobStore.open({
     folder: config.dataFolder,
+    maxTotalBytes: () => policy.current.caps.quotaBytes,
     onEvicted: (digest) => {
       metrics.plugins.evicted('quota', 1);
       source.forget([digest]);
