@@ -14,6 +14,7 @@ const name = wasmPluginResourceName('istio-system', 'basic-auth');
 class PolicedGateway {
   readonly gateway: Gateway;
   readonly #mount: ConfigMapMount;
+  #generation = 1;
 
   private constructor(gateway: Gateway, mount: ConfigMapMount) {
     this.gateway = gateway;
@@ -38,7 +39,17 @@ class PolicedGateway {
     return `${denyAll}modules:\n  - { registry: "${this.gateway.registry.host}", action: allow${terms} }\n`;
   }
 
+  /** Another policy; resolves when it is in force. */
   async change(text: string): Promise<void> {
+    await this.write(text);
+    this.#generation += 1;
+    await this.gateway.untilMetric(
+      new RegExp(`^istio_agent_ferry_wasm_policy_generation ${this.#generation}$`),
+    );
+  }
+
+  /** Whatever comes of it. */
+  async write(text: string): Promise<void> {
     await this.#mount.swap({ 'policy.yaml': text });
   }
 
@@ -162,7 +173,7 @@ describe('a policy file with faults', { skip: skipReason }, () => {
     await policed.change(policed.allowRegistry());
     await policed.apply();
     await gateway.until('/productpage', 401);
-    await policed.change(`${denyAll}modulez: []\n`);
+    await policed.write(`${denyAll}modulez: []\n`);
     await gateway.untilMetric(/^istio_agent_ferry_wasm_policy_problems 1$/);
     await gateway.untilMetric(/^istio_agent_ferry_wasm_policy_generation 2$/);
     assert.equal(await gateway.status('/productpage'), 401);
