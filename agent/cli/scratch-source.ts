@@ -14,9 +14,9 @@ import type { FetchLimits } from '../fetch/retry.ts';
 import type { FetchedModule, ModuleRequest } from '../fetch/types.ts';
 import { wantModule } from '../fetch/wanted-module.ts';
 import { LogRoot } from '../log.ts';
+import { fetchRules } from '../policy/fetch-rules.ts';
 import type { FetchInputs } from './fetch-inputs.ts';
 import type { LayoutImage } from './layout-image.ts';
-import { operatorSettings } from './operator-policy.ts';
 import { makeTemporaryFolder } from './temporary-folder.ts';
 
 /** Everything that the agent fetches with, over a folder that goes away. */
@@ -54,7 +54,7 @@ export class ScratchSource implements AsyncDisposable {
     });
     parts.defer(() => records.close());
     const metrics = new WasmMetrics(new MetricRegistry());
-    const settings = await operatorSettings(policy);
+    const settings = fetchRules(() => policy);
     return new ScratchSource({ config, store, records, metrics, log: silentLog() }, settings, parts.move());
   }
 

@@ -8,6 +8,7 @@ import { CachedModuleSource } from '../fetch/module-source.ts';
 import { displayUrl } from '../fetch/module-url.ts';
 import { FetchError, type FetchedModule } from '../fetch/types.ts';
 import { LogRoot } from '../log.ts';
+import { fetchRules } from '../policy/fetch-rules.ts';
 import { type AllowedModule, decideModule, refuseDigests } from '../policy/policy.ts';
 import { sizeWords } from '../status/plugin-words.ts';
 import { preflightModule } from '../wasm/preflight/preflight.ts';
@@ -16,7 +17,6 @@ import { orphanAgeMs, recordsFile } from './cache-content.ts';
 import { DownloadProgress } from './download-progress.ts';
 import { type FetchInputs, readFetchInputs } from './fetch-inputs.ts';
 import { allDigests } from './module-inspector.ts';
-import { operatorSettings } from './operator-policy.ts';
 import { exitCodes, flagText, isFlagSet, type OperatorFlags, refusal, usageError } from './operator-run.ts';
 import { visible } from './terminal-text.ts';
 
@@ -93,7 +93,7 @@ async function pullInto(
     records,
     metrics: new WasmMetrics(new MetricRegistry()),
     log,
-    settings: await operatorSettings(policy),
+    settings: fetchRules(() => policy),
     onProgress: (receivedBytes, totalBytes) => progress.received(receivedBytes, totalBytes),
   });
   parts.defer(() => source.close());
