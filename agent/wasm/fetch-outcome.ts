@@ -42,7 +42,8 @@ export function countFailure(
 ): void {
   // What the policy refuses was not asked for anywhere.
   if (url !== undefined && code !== 'policy_refused') metrics.fetchFailed(originOf(url), seconds, code);
-  if (isRefusal(code)) metrics.refused(code);
+  // Signatures are counted where they are looked for, by what was wrong with them.
+  if (isRefusal(code) && code !== 'unsigned') metrics.refused(code);
 }
 
 /** Where a URL leads; `none` for one that leads nowhere. */
