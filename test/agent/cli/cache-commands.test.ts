@@ -19,8 +19,8 @@ describe('cache ls', () => {
   test('tells size, age, users and names, the least recently used first', async (t) => {
     const cache = await CacheFixture.make(t);
     const old = await cache.keep(content('old', 2_048), 3 * dayMs);
-    const used = await cache.keep(content('used', 10), hourMs);
-    const secret = await cache.keep(content('secret', 10));
+    const used = await cache.keep(content('used', 10), 1.5 * hourMs);
+    const secret = await cache.keep(content('secret', 10), 10.5 * 60_000);
     await cache.writeKept({
       'extensions.istio.io/trafficextension/shop.jwt~istio-translated-wasmplugin': used,
     });
@@ -39,7 +39,7 @@ describe('cache ls', () => {
 MODULE        SIZE     LAST USED  IN USE BY          NAME
 ${cell(old)}  2.0 KiB  3d ago     -                  -
 ${cell(used)}  10 B     1h ago     kept for shop.jwt  oci://registry.example/acme/jwt:v1
-${cell(secret)}  10 B     0s ago     -                  oci://registry.example/acme/secret:v2 (private)
+${cell(secret)}  10 B     10m ago    -                  oci://registry.example/acme/secret:v2 (private)
 `,
     );
   });
