@@ -3,7 +3,7 @@ import { readdir, stat, utimes } from 'node:fs/promises';
 import { describe, test } from 'node:test';
 import { type CommandResult, runCommand } from '../agent/cli/command-process.ts';
 import { wasmPlugin } from '../support/control-plane/extension-configs.ts';
-import { buildPlugin } from '../support/plugin-build.ts';
+import { buildHeaderPlugin, buildPlugin } from '../support/plugin-build.ts';
 import { poll } from '../support/polling.ts';
 import { basicAuthConfig, Gateway, skipReason } from './gateway.ts';
 
@@ -97,5 +97,44 @@ describe('the cache of a running agent', { skip: skipReason }, () => {
     await gateway.untilMetric(
       new RegExp(`^istio_agent_ferry_wasm_fetch_bytes_total\\{source="oci"\\} ${sizeBytes}$`),
     );
+  });
+
+  test('a quota makes no room with a module that runs, and says so', async (t) => {
+    const { path } = await buildPlugin();
+    const { size } = await stat(path);
+    const quotaBytes = size + 1_000;
+    const gateway = await Gateway.start(t, {
+      mode: 'delta',
+      agent: { env: { WASM_POLICY_FILE: 'etc/policy.yaml' } },
+      prepare: async (workspace) => {
+        const text = `version: 1\ndefaultAction: allow\ncaps:\n  quotaBytes: ${quotaBytes}\n`;
+        await workspace.write('etc/policy.yaml', text);
+      },
+    });
+    const push = async (tag: string, wasm: string): Promise<string> =>
+      (await gateway.registry.pushImage({ repository: 'wasm/plugin', tag, layout: 'oci-artifact', wasm }))
+        .url;
+    const first = wasmPlugin({
+      name: 'first',
+      url: await push('first', path),
+      pluginConfig: basicAuthConfig,
+    });
+    gateway.apply([first]);
+    await gateway.until('/productpage', 401);
+    await gateway.untilMetric(new RegExp(`^istio_agent_ferry_wasm_cache_limit_bytes ${quotaBytes}$`));
+    const [running] = await blobNames(gateway);
+
+    const other = await buildHeaderPlugin('other');
+    const second = wasmPlugin({
+      name: 'second',
+      url: await push('second', other.path),
+      failStrategy: 'FAIL_OPEN',
+    });
+    gateway.apply([first, second]);
+    await gateway.untilInForce(second.name, 'fallback');
+    const refused = await gateway.plugin(second.name);
+    assert.match(String(refused?.['lastError']), /the quota is \d+ and no unused module is left to delete/);
+    assert.deepEqual(await blobNames(gateway), [running]);
+    assert.equal(await gateway.status('/productpage'), 401);
   });
 });
