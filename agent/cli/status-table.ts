@@ -42,6 +42,7 @@ export function formatStatusTable(report: WasmReport, options: StatusTableOption
   const head = [
     ...field('node', report.nodeId),
     ...field('istiod', connectionWords(report, nowMs)),
+    ...policyLines(report),
     ...field(
       'plugins',
       report.isConversionEnabled ? countWords(plugins) : 'relayed untouched, by configuration',
@@ -59,6 +60,16 @@ export function formatStatusTable(report: WasmReport, options: StatusTableOption
     return [...splitName(cells).map(line), ...(plugin === undefined ? [] : reasonLines(plugin))];
   });
   return `${[...head, '', line(titles.map((text) => ({ text }))), ...body].join('\n')}\n`;
+}
+
+function policyLines({ policy }: WasmReport): readonly string[] {
+  if (policy === undefined) return [];
+  const { file, generation, problems } = policy;
+  const name = visible(file ?? '-');
+  if (problems.length === 0) return field('policy', `${name}, version ${generation} since the start`);
+  const [first = ''] = problems;
+  const more = problems.length === 1 ? '' : ` (and ${problems.length - 1} more faults)`;
+  return field('policy', `${name} is NOT in force, the one before it is: ${visible(first)}${more}`);
 }
 
 function cellsOf(plugin: ReportedPlugin, nowMs: number): readonly Cell[] {
@@ -126,10 +137,13 @@ function paint(text: string, colour: Colour): string {
   return colour === undefined ? text : `\u001b[${colourCodes[colour]}m${text}\u001b[0m`;
 }
 
-function reasonLines({ state, lastError, failedAttemptCount }: ReportedPlugin): readonly string[] {
-  if (state !== 'failed' || lastError === undefined) return [];
+function reasonLines(plugin: ReportedPlugin): readonly string[] {
+  const { state, lastError, failedAttemptCount, policyRefusal } = plugin;
   const tries = failedAttemptCount > 1 ? `(${failedAttemptCount} tries) ` : '';
-  return wrap(`why: ${tries}${visible(lastError)}`, maxWidth - gap.length).map((text) => `${gap}${text}`);
+  return [
+    ...(state === 'failed' && lastError !== undefined ? [`why: ${tries}${lastError}`] : []),
+    ...(policyRefusal === undefined ? [] : [`runs although it is ${policyRefusal}`]),
+  ].flatMap((text) => wrap(visible(text), maxWidth - gap.length).map((line) => `${gap}${line}`));
 }
 
 function field(name: string, value: string): readonly string[] {

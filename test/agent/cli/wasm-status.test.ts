@@ -61,6 +61,36 @@ local-lua-like-filter    active     plugin          -       -         -         
     );
   });
 
+  test('names the policy, the first fault of one that is not in force, and what runs in spite of it', () => {
+    const [plugin] = fixturePlugins;
+    assert.ok(plugin);
+    const refusedPlugin = {
+      ...plugin,
+      policyRefusal: 'refused by policy: the module is denied by modules[0]',
+    };
+    const policy = {
+      file: '/etc/ferry/policy.yaml',
+      generation: 2,
+      revision: 'f'.repeat(64),
+      loadedAt: new Date(fixtureNowMs).toISOString(),
+      problems: [] as string[],
+    };
+    const table = (problems: readonly string[]): string =>
+      formatStatusTable(
+        reportOf({ ...fixtureReport([refusedPlugin]), policy: { ...policy, problems: [...problems] } }),
+        { nowMs: fixtureNowMs, isColoured: false },
+      );
+    assert.match(table([]), /^policy   \/etc\/ferry\/policy\.yaml, version 2 since the start$/m);
+    assert.match(
+      table([]),
+      /^ {2}runs although it is refused by policy: the module is denied by modules\[0\]$/m,
+    );
+    assert.match(
+      table(['policy.yaml:3:1: modulez: is unknown', 'other']),
+      /^policy .* is NOT in force, the one before it is: policy\.yaml:3:1: modulez: is\s+unknown \(and 1 more faults\)$/m,
+    );
+  });
+
   test('fits into 100 columns with the longest of everything', () => {
     const [plugin] = fixturePlugins;
     assert.ok(plugin);
