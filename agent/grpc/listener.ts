@@ -14,6 +14,11 @@ import { describeError, type Logger } from '../log.ts';
 const folderMode = 0o750;
 /** For `chown`: only the group changes. */
 const keepOwner = -1;
+/**
+ * The most streams of one connection, whatever is configured. A stream costs some 8 KB here, so the stock agent's
+ * 100,000 would let one client take 800 MB. A client with more to ask opens another connection.
+ */
+const maxStreamsOfConnection = 1_000;
 
 /** The socket could not be made. The message names path and step; nothing is left open. */
 export class ListenError extends Error {
@@ -35,7 +40,7 @@ export interface GrpcListenerOptions {
   readonly socketMode: number;
   /** Group that the socket, and folders made for it, are given to; undefined: the process's own. */
   readonly socketGroupId?: number | undefined;
-  /** On one connection. */
+  /** On one connection; 1,000 at the most. */
   readonly maxConcurrentStreams: number;
   /** Connections at once; undefined: no bound. */
   readonly maxConnectionCount?: number;
@@ -66,10 +71,15 @@ export class GrpcListener {
     const { maxConcurrentStreams, maxConnectionCount, maxSessionMemoryMb, windowBytes } = options;
     const window = windowBytes === undefined ? {} : { initialWindowSize: windowBytes };
     this.#server = createServer({
-      settings: { ...window, maxConcurrentStreams },
+      settings: { ...window, maxConcurrentStreams: Math.min(maxConcurrentStreams, maxStreamsOfConnection) },
       maxSessionMemory: maxSessionMemoryMb,
     });
     if (maxConnectionCount !== undefined) this.#server.maxConnections = maxConnectionCount;
+    this.#server.on('drop', () => {
+      options.log.warn(`a connection to the ${options.name} socket was refused: too many are open`, {
+        maxConnectionCount,
+      });
+    });
     this.#server.on('connection', (socket: Socket) => {
       this.#sockets.add(socket);
       socket.once('close', () => this.#sockets.delete(socket));
@@ -166,6 +176,14 @@ export class GrpcListener {
   #onStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
     // A stream error without a listener ends the process. What it means shows in `close`.
     stream.on('error', (error) => this.#logFailure('stream of a client failed', error));
+    // Answered one turn of the loop later: until then it counts against the bound of its connection. One turn reads
+    // megabytes from a socket, and streams that were over at once would pile up in it without a bound.
+    setImmediate(() => {
+      if (!stream.destroyed && !stream.closed) this.#answer(stream, headers);
+    });
+  }
+
+  #answer(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
     if (headers[':method'] !== 'POST') {
       stream.respond({ ':status': 405, allow: 'POST' }, { endStream: true });
     } else if (!/^application\/grpc($|[+;])/.test(headers['content-type'] ?? '')) {

@@ -9,6 +9,9 @@ import { Keepalive } from './keepalive.ts';
 import { methodPaths } from './request-metadata.ts';
 import { maxSessionMemoryMb, windowBytes } from './transport-settings.ts';
 
+/** Envoy has one connection, a hot restart two, each proxyless gRPC process one: more is a leak of files. */
+const maxConnectionCount = 256;
+
 export interface DownstreamOptions {
   readonly onStream: (kind: StreamKind, stream: ServerHttp2Stream) => void;
   readonly log: Logger;
@@ -23,6 +26,7 @@ export function downstreamListener(config: XdsConfig, options: DownstreamOptions
     socketMode,
     socketGroupId,
     maxConcurrentStreams,
+    maxConnectionCount,
     maxSessionMemoryMb,
     windowBytes,
     onSession: (session) => watchConnection(session, config, options.log),

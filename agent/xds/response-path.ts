@@ -17,6 +17,9 @@ const maxResponseBytes = 2 ** 31 - 1;
  */
 export const maxHeldResponseBytes = 64 * 1024 * 1024;
 
+/** Dropped responses of one stream that get a line in the log: a peer must not be able to fill the node's disk. */
+const maxLoggedDropCount = 20;
+
 /** Where one response stands. */
 type MessageState =
   | { readonly kind: 'none' }
@@ -53,6 +56,7 @@ export class ResponsePath implements FrameSink {
   readonly #splitter: FrameSplitter;
   #message: MessageState = { kind: 'none' };
   #isStopped = false;
+  #dropCount = 0;
 
   constructor(options: ResponsePathOptions) {
     this.#options = options;
@@ -165,11 +169,15 @@ export class ResponsePath implements FrameSink {
 
   #drop(message: Extract<MessageState, { kind: 'classifying' }>, typeUrl: string): void {
     this.#message = { kind: 'dropping' };
+    this.#dropCount += 1;
+    if (this.#dropCount > maxLoggedDropCount) return;
+    const isLast = this.#dropCount === maxLoggedDropCount;
     this.#options.log.error(
       'Skipping forwarding of a response to Envoy as its type is not a valid Envoy type',
       {
         typeUrl,
         sizeBytes: message.lengthBytes,
+        ...(isLast ? { note: 'further ones on this stream are not logged' } : {}),
       },
     );
   }

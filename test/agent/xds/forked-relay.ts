@@ -6,11 +6,17 @@ import { fileURLToPath } from 'node:url';
 import type { XdsConfig } from '../../../agent/config/agent-config.ts';
 import { temporaryFolder, testConfig } from './relay-fixture.ts';
 
-/** The relay as the only thing in a process: its memory is that of the relay. Ends with the test. */
-export async function forkRelay(
-  t: TestContext,
-  changes: Partial<XdsConfig>,
-): Promise<{ readonly config: XdsConfig; rssBytes(): Promise<number> }> {
+/** The relay as the only thing in a process: its memory is that of the relay. */
+export interface ForkedRelay {
+  readonly config: XdsConfig;
+  readonly pid: number;
+  /** False when it has ended by itself. */
+  isRunning(): boolean;
+  rssBytes(): Promise<number>;
+}
+
+/** Starts it; it ends with the test. */
+export async function forkRelay(t: TestContext, changes: Partial<XdsConfig>): Promise<ForkedRelay> {
   const config = testConfig(await temporaryFolder(t), changes);
   const program = fileURLToPath(new URL('relay-process.ts', import.meta.url));
   // The young generation as the agent's image sets it: garbage of the push must not count as growth.
@@ -26,6 +32,8 @@ export async function forkRelay(
   assert.deepEqual(await once(child, 'message'), ['ready', undefined]);
   return {
     config,
+    pid: child.pid ?? 0,
+    isRunning: () => child.exitCode === null && child.signalCode === null,
     async rssBytes(): Promise<number> {
       child.send('rss');
       const [message] = (await once(child, 'message')) as [{ readonly rssBytes: number }];
