@@ -179,7 +179,8 @@ export const environmentTable = {
     default: '100000',
     group: 'Control plane connection',
     origin: stock,
-    meaning: 'Most streams at once on a connection of Envoy; 1000 at the most. The misspelling is the real name.',
+    meaning:
+      'Most streams at once on a connection of Envoy; 1000 at the most. The misspelling is the real name.',
   },
   ISTIO_GPRC_MAXRECVMSGSIZE: {
     type: 'integer',

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import {
   type ClientHttp2Session,
   type ClientHttp2Stream,
@@ -160,6 +161,15 @@ export class AdsClient {
     await this.#receive(count, () => this.#subscribe());
   }
 
+  /** Acknowledges the push it holds so many times, never waiting for more than room to write. */
+  async storm(count: number): Promise<void> {
+    for (let sent = 0; sent < count; sent += 1) {
+      this.#acknowledge();
+      if (this.#stream.writableNeedDrain) await once(this.#stream, 'drain');
+      if (this.#failure !== undefined) throw this.#failure;
+    }
+  }
+
   /** Subscribes to extension configs. */
   subscribeExtensions(names: readonly string[]): void {
     this.#send(encodeSubscribe(this.#mode, { typeUrl: typeUrls.ecds, names }));
@@ -299,7 +309,7 @@ export class AdsClient {
     this.#send(encodeAck(this.#mode, { typeUrl: typeUrls.cds, names: [], nonce: this.#lastNonce }));
   }
 
-  /** Requests are far smaller than any window, and one is under way at a time. */
+  /** Requests are far smaller than any window; only `storm` has more than one under way. */
   #send(message: Buffer): void {
     for (const part of encodeFrame(message)) this.#stream.write(part);
   }

@@ -1,10 +1,21 @@
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { type Scenario, scenarios } from './bench-result.ts';
 import { parseSize } from './byte-size.ts';
 import type { XdsMode } from './discovery-wire.ts';
+import { type Scenario, scenarios } from './metric-catalog.ts';
+
+/** What a run of the bench is for. */
+export type BenchPurpose =
+  /** Figures. */
+  | { readonly kind: 'measure' }
+  /** To see whether something has got much worse than what the baseline file says. */
+  | { readonly kind: 'check'; readonly baselinePath: string }
+  /** To write that file. */
+  | { readonly kind: 'save-baseline'; readonly baselinePath: string };
 
 /** What a run of the bench was asked to do. */
 export interface BenchOptions {
+  readonly purpose: BenchPurpose;
   readonly roundCount: number;
   /** Whole rounds whose samples are dropped. */
   readonly warmUpRoundCount: number;
@@ -42,7 +53,19 @@ export const benchUsage = `Usage: npm run bench -- [options]
   --sizes A,B           sizes of a push, decimal (default 1KB,100KB,1MB,10MB,100MB)
   --module-sizes A,B    sizes of a module (default 100KB,1MB,10MB,50MB)
   --out FILE            where the JSON goes (default a new file in test/bench/results/)
+  --check               compares a short run with test/bench/baseline.json; exit code 1 when something is twice as
+                        slow or as large as there. Ratios are compared, to direct and grpc-js of the same run
+  --save-baseline       the same run, written to that file
+  --baseline FILE       another file, for either
 `;
+
+const defaultBaseline = fileURLToPath(new URL('baseline.json', import.meta.url));
+/** A check has settings of its own: with others its ratios would be others. */
+const checkOptions = ['check', 'save-baseline', 'baseline', 'out'];
+const checkRoundCount = 3;
+const checkScenarios: readonly Scenario[] = scenarios.filter(
+  (name) => name !== 'ready' && name !== 'ten-agents',
+);
 
 const builtInSubjects = ['direct', 'grpc-js', 'ferry'];
 const maxRoundCount = 100;
@@ -50,6 +73,10 @@ const maxRoundCount = 100;
 /** Reads the command line. Throws BenchUsageError. */
 export function parseBenchOptions(args: readonly string[]): BenchOptions {
   const { values } = parse(args);
+  const baselinePath = values.baseline ?? defaultBaseline;
+  if (values.check || values['save-baseline']) return checkRun(values, baselinePath);
+  if (values.baseline !== undefined)
+    throw new BenchUsageError('--baseline: give --check or --save-baseline.');
   const isQuick = values.quick;
   const roundCount = values.rounds === undefined ? (isQuick ? 1 : 5) : Number(values.rounds);
   if (!Number.isInteger(roundCount) || roundCount < 1 || roundCount > maxRoundCount) {
@@ -66,6 +93,7 @@ export function parseBenchOptions(args: readonly string[]): BenchOptions {
     );
   }
   return {
+    purpose: { kind: 'measure' },
     roundCount,
     warmUpRoundCount: isQuick ? 0 : 1,
     isQuick,
@@ -76,8 +104,36 @@ export function parseBenchOptions(args: readonly string[]): BenchOptions {
     environment: Object.fromEntries((values.env ?? []).map(parseVariable)),
     scenarios:
       values.scenarios === undefined ? scenarios : parseNames('--scenarios', values.scenarios, scenarios),
-    pushSizes: parseSizes('--sizes', values.sizes),
-    moduleSizes: parseSizes('--module-sizes', values['module-sizes']),
+    pushSizes: parseSizes('--sizes', values.sizes ?? '1KB,100KB,1MB,10MB,100MB'),
+    moduleSizes: parseSizes('--module-sizes', values['module-sizes'] ?? '100KB,1MB,10MB,50MB'),
+    outputPath: values.out,
+  };
+}
+
+function checkRun(values: ReturnType<typeof parse>['values'], baselinePath: string): BenchOptions {
+  if (values.check && values['save-baseline']) {
+    throw new BenchUsageError('--check and --save-baseline: give one of them.');
+  }
+  const given = Object.entries(values).filter(([, value]) => value !== undefined && value !== false);
+  const other = given.find(([name]) => !checkOptions.includes(name))?.[0];
+  if (other !== undefined) {
+    throw new BenchUsageError(
+      `--${other}: a check has settings of its own, else its ratios would be others.`,
+    );
+  }
+  return {
+    purpose: { kind: values.check ? 'check' : 'save-baseline', baselinePath },
+    roundCount: checkRoundCount,
+    warmUpRoundCount: 0,
+    isQuick: false,
+    mode: 'delta',
+    isTls: false,
+    subjectNames: builtInSubjects,
+    peers: [],
+    environment: {},
+    scenarios: checkScenarios,
+    pushSizes: parseSizes('--sizes', '1KB,100KB,1MB,10MB'),
+    moduleSizes: parseSizes('--module-sizes', '1MB,10MB'),
     outputPath: values.out,
   };
 }
@@ -95,9 +151,12 @@ function parse(args: readonly string[]) {
         env: { type: 'string', multiple: true },
         subjects: { type: 'string' },
         scenarios: { type: 'string' },
-        sizes: { type: 'string', default: '1KB,100KB,1MB,10MB,100MB' },
-        'module-sizes': { type: 'string', default: '100KB,1MB,10MB,50MB' },
+        sizes: { type: 'string' },
+        'module-sizes': { type: 'string' },
         out: { type: 'string' },
+        check: { type: 'boolean', default: false },
+        'save-baseline': { type: 'boolean', default: false },
+        baseline: { type: 'string' },
       },
     });
   } catch (error) {

@@ -3,8 +3,9 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { createWorkspace } from '../support/workspace.ts';
-import { metricCatalog, SampleBook, writeBenchDocument } from './bench-result.ts';
+import { SampleBook, writeBenchDocument } from './bench-result.ts';
 import { sampleDocument } from './document-fixture.ts';
+import { metricCatalog } from './metric-catalog.ts';
 
 describe('SampleBook', () => {
   test('keeps all samples of a series in the order in which they came, with metric, unit and median', () => {

@@ -1,23 +1,24 @@
-import {
-  type BenchDocument,
-  type MetricName,
-  metricCatalog,
-  type Scenario,
-  type Series,
-  scenarios,
-} from './bench-result.ts';
+import type { BenchDocument, Series } from './bench-result.ts';
 import { formatSize } from './byte-size.ts';
+import { type MetricName, metricCatalog, type Scenario, scenarios } from './metric-catalog.ts';
 import { relativeSpread } from './statistics.ts';
+import { alignColumns } from './text-columns.ts';
 
 /** From this spread on, (largest - smallest) / median, a median says little and carries a mark. */
 const wideSpread = 0.5;
 
 const scenarioTitles: Readonly<Record<Scenario, string>> = {
   start: 'Start',
+  ready: 'Start with Envoy and a warm cache',
   idle: 'Idle',
+  'ten-agents': 'Ten agents',
   relay: 'Relay, by size of a push',
   stall: 'Client stands still amid outstanding pushes, by size of a push',
+  'ack-storm': 'ACKs without pause',
   ecds: 'Extension configs, by size of the module',
+  'ecds-oci': 'Extension configs from a registry, by size of the module',
+  'ecds-count': 'Extension configs in one push, module cached',
+  'many-modules': 'One push of many plugins with a module each, by size of a module',
   'shared-url': 'One push of many plugins with one URL, by size of the module',
   fetch: 'Cold fetch of a module, by its size',
 };
@@ -52,7 +53,7 @@ function renderScenario(scenario: Scenario, series: readonly Series[], document:
       rows.push([`${metric} ${metricCatalog[metric].unit}`, name, ...cells]);
     }
   }
-  return alignColumns(rows);
+  return alignColumns(rows, 2);
 }
 
 function formatCell(series: Series | undefined): string {
@@ -67,19 +68,4 @@ function formatNumber(value: number): string {
   if (Number.isInteger(value) || magnitude >= 100) return value.toFixed(0);
   if (magnitude >= 10) return value.toFixed(1);
   return value.toFixed(magnitude >= 1 ? 2 : 3);
-}
-
-/** Text to the left, from the third column on to the right. */
-function alignColumns(rows: readonly (readonly string[])[]): string {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  return rows
-    .map((row) =>
-      row
-        .map((cell, column) =>
-          column < 2 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0),
-        )
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n');
 }

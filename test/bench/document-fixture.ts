@@ -1,4 +1,5 @@
-import { type BenchDocument, metricCatalog, SampleBook } from './bench-result.ts';
+import { type BenchDocument, SampleBook } from './bench-result.ts';
+import { metricCatalog } from './metric-catalog.ts';
 
 /** A document of a small run, the same at each call. */
 export function sampleDocument(): BenchDocument {

@@ -28,6 +28,14 @@ export interface LoadClientCalls {
     readonly count: number;
     readonly durationMs: number;
   }): Promise<void>;
+  /** Opens one more stream, takes its first push, and leaves it quiet until `close`. */
+  openQuiet(options: {
+    readonly target: ClientTarget;
+    readonly mode: XdsMode;
+    readonly expected: ExpectedPush;
+  }): Promise<void>;
+  /** Sends so many ACKs of the push it holds, as fast as they are taken. Returns when the first was written. */
+  storm(count: number): Promise<{ readonly startedAtNs: bigint }>;
   exchange(options: { readonly count: number; readonly isChecked: boolean }): Promise<{
     readonly latenciesMs: Float64Array;
     readonly durationMs: number;
@@ -40,6 +48,7 @@ export interface LoadClientCalls {
 }
 
 let client: AdsClient | undefined;
+let quietClients: AdsClient[] = [];
 let currentMode: XdsMode = 'delta';
 let expectedPlugins: Promise<ReceivedPlugins> | undefined;
 
@@ -73,6 +82,16 @@ serveCalls<LoadClientCalls>({
     client = await AdsClient.open(target, mode, expected);
     await client.takeWithStall(count, durationMs);
   },
+  async openQuiet({ target, mode, expected }) {
+    const quiet = await AdsClient.open(target, mode, expected);
+    quietClients.push(quiet);
+    await quiet.start();
+  },
+  async storm(count) {
+    const startedAtNs = process.hrtime.bigint();
+    await openClient().storm(count);
+    return { startedAtNs };
+  },
   async exchange({ count, isChecked }) {
     const startedAtMs = performance.now();
     const latenciesMs = await openClient().exchange(count, isChecked);
@@ -92,6 +111,8 @@ serveCalls<LoadClientCalls>({
   },
   async close() {
     await client?.close();
+    await Promise.all(quietClients.map((each) => each.close()));
     client = undefined;
+    quietClients = [];
   },
 });

@@ -20,8 +20,10 @@ export interface PushPlan {
   readonly mode: XdsMode;
   /** Length of each message of type Cluster. */
   readonly sizeBytes: number;
-  /** Pushes sent at once on the first request; each ACK then asks for one more. */
+  /** Pushes sent at once on the first request. */
   readonly outstandingCount: number;
+  /** Each ACK asks for one more push; else it is only counted. */
+  readonly isPushingOnAck: boolean;
 }
 
 /** Calls of the process. */
@@ -30,6 +32,8 @@ export interface LoadServerCalls {
     readonly port: number;
   }>;
   plan(plan: PushPlan): { readonly checksum: number };
+  /** Resolves when the newest stream has so many ACKs of type Cluster; the time is that of the last. */
+  takeAcks(count: number): Promise<{ readonly receivedAtNs: bigint }>;
   /** Pushes on the newest stream, when it has subscribed to extension configs. Returns when the push began. */
   pushPlugins(plugins: readonly PluginPush[]): Promise<{ readonly pushedAtNs: bigint }>;
 }
@@ -50,6 +54,8 @@ class PushStream {
   readonly #extensionSubscription = Promise.withResolvers<void>();
   #pushCount = 0;
   #lastWrite: Promise<void> = Promise.resolve();
+  #ackCount = 0;
+  #awaitedAcks: { readonly count: number; readonly resolve: (atNs: bigint) => void } | undefined;
 
   constructor(stream: ServerHttp2Stream, plan: PushPlan, payload: PushPayload) {
     this.#stream = stream;
@@ -78,6 +84,21 @@ class PushStream {
     });
   }
 
+  /** One wait at a time. */
+  takeAcks(count: number): Promise<bigint> {
+    const { promise, resolve } = Promise.withResolvers<bigint>();
+    this.#awaitedAcks = { count, resolve };
+    this.#settleAcks();
+    return promise;
+  }
+
+  #settleAcks(): void {
+    const awaited = this.#awaitedAcks;
+    if (awaited === undefined || this.#ackCount < awaited.count) return;
+    this.#awaitedAcks = undefined;
+    awaited.resolve(process.hrtime.bigint());
+  }
+
   async pushPlugins(plugins: readonly PluginPush[]): Promise<bigint> {
     await this.#extensionSubscription.promise;
     const message = encodePluginPush(this.#plan.mode, plugins, formatNonce(this.#takePushNumber()));
@@ -104,6 +125,11 @@ class PushStream {
     }
     // Whatever else an agent asks for on its own behalf is left without an answer.
     if (typeUrl !== typeUrls.cds) return;
+    if (nonce !== '' && !this.#plan.isPushingOnAck) {
+      this.#ackCount += 1;
+      this.#settleAcks();
+      return;
+    }
     const count = nonce === '' ? this.#plan.outstandingCount : 1;
     for (let i = 0; i < count; i += 1) {
       const pushNumber = this.#takePushNumber();
@@ -198,6 +224,10 @@ serveCalls<LoadServerCalls>({
     plan = next;
     newestStream = Promise.withResolvers();
     return { checksum: payload.checksum };
+  },
+  async takeAcks(count) {
+    const stream = await newestStream.promise;
+    return { receivedAtNs: await stream.takeAcks(count) };
   },
   async pushPlugins(plugins) {
     const stream = await newestStream.promise;

@@ -5,6 +5,7 @@ import type { LoadClientCalls } from './load-client.ts';
 import type { LoadServerCalls } from './load-server.ts';
 import type { ModuleOriginCalls } from './module-origin.ts';
 import {
+  type AgentStart,
   type AgentSubject,
   type RunningAgent,
   type Subject,
@@ -16,6 +17,12 @@ import { WorkerProcess } from './worker-process.ts';
 
 /** The name in istiod's certificate, which an agent insists on for a discovery address at localhost. */
 const serverName = 'istiod.istio-system.svc';
+
+/** How an agent is started for one measurement. */
+export interface StartOptions extends AgentStart {
+  /** Another control plane than the load server, spoken to in plaintext. */
+  readonly upstreamPort?: number;
+}
 
 /** The processes that every subject is measured with. One stream at a time. */
 export class LoadSide implements AsyncDisposable {
@@ -64,8 +71,12 @@ export class LoadSide implements AsyncDisposable {
   }
 
   /** Tells the server what to push from the next stream on. */
-  async plan(sizeBytes: number, outstandingCount: number): Promise<ExpectedPush> {
-    const plan = { mode: this.mode, sizeBytes, outstandingCount };
+  async plan(
+    sizeBytes: number,
+    outstandingCount: number,
+    options: { readonly isPushingOnAck: boolean } = { isPushingOnAck: true },
+  ): Promise<ExpectedPush> {
+    const plan = { mode: this.mode, sizeBytes, outstandingCount, ...options };
     const { checksum } = await this.server.call('plan', plan);
     return { sizeBytes, checksum };
   }
@@ -94,9 +105,9 @@ export class LoadSide implements AsyncDisposable {
   async withAgent<Result>(
     subject: AgentSubject,
     measure: (agent: RunningAgent) => Promise<Result>,
-    options: { readonly isNodeCopied?: boolean } = {},
+    options: StartOptions = {},
   ): Promise<Result> {
-    await using agent = await startAgent(subject, { context: this.#context, ...options });
+    await using agent = await startAgent(subject, { context: this.#contextFor(options), ...options });
     try {
       return await this.#withStream(() => measure(agent));
     } catch (error) {
@@ -106,6 +117,26 @@ export class LoadSide implements AsyncDisposable {
         cause: error,
       });
     }
+  }
+
+  /** Starts so many agents of the subject one after the other; all end after `measure`. */
+  async withAgents<Result>(
+    subject: AgentSubject,
+    count: number,
+    measure: (agents: readonly RunningAgent[]) => Promise<Result>,
+  ): Promise<Result> {
+    await using agents = new AsyncDisposableStack();
+    const started: RunningAgent[] = [];
+    for (let index = 0; index < count; index += 1) {
+      started.push(agents.use(await startAgent(subject, { context: this.#context, isNodeCopied: true })));
+    }
+    return await this.#withStream(() => measure(started));
+  }
+
+  #contextFor(options: StartOptions): SubjectContext {
+    const { upstreamPort } = options;
+    if (upstreamPort === undefined) return this.#context;
+    return { ...this.#context, upstream: { port: upstreamPort, tls: undefined } };
   }
 
   /** Ends the client's stream after `measure`, whatever came of it. */

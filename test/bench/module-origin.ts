@@ -3,6 +3,7 @@ import { randomFillSync } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { HttpOrigin } from '../support/http-origin.ts';
 import { buildPlugin } from '../support/plugin-build.ts';
+import { Registry } from '../support/registry.ts';
 import { customSectionHeader } from '../support/wasm-section.ts';
 import { serveCalls } from './worker-process.ts';
 
@@ -14,7 +15,13 @@ export interface ModuleOriginCalls {
    * whose bytes differ from module to module. Only the newest module of a size can be downloaded.
    */
   serve(options: { readonly sizeBytes: number }): Promise<{ readonly url: string }>;
-  /** How often modules have been asked for since the last call. */
+  /** So many modules of this size, all new and all different, as files of a web server. */
+  serveMany(options: { readonly sizeBytes: number; readonly count: number }): Promise<{
+    readonly urls: readonly string[];
+  }>;
+  /** The same as `serve`, as an image of a registry without TLS. */
+  serveImage(options: { readonly sizeBytes: number }): Promise<{ readonly url: string }>;
+  /** How often modules have been asked for since the last call: their files, or the layers of their images. */
   takeRequestCount(options: undefined): number;
 }
 
@@ -28,6 +35,7 @@ interface ModuleBuffer {
 
 const modules = new Map<number, ModuleBuffer>();
 let origin: HttpOrigin | undefined;
+let registry: Registry | undefined;
 let moduleCount = 0;
 
 async function makeModule(sizeBytes: number): Promise<ModuleBuffer> {
@@ -51,20 +59,47 @@ function running(): HttpOrigin {
   return origin;
 }
 
+function runningRegistry(): Registry {
+  if (registry === undefined) throw new Error('The module origin has not been started.');
+  return registry;
+}
+
+async function nextModule(sizeBytes: number): Promise<Buffer> {
+  const module = modules.get(sizeBytes) ?? (await makeModule(sizeBytes));
+  modules.set(sizeBytes, module);
+  randomFillSync(module.bytes, module.distinctStart, distinctBytes);
+  moduleCount += 1;
+  return module.bytes;
+}
+
 serveCalls<ModuleOriginCalls>({
   async start() {
     origin = await HttpOrigin.start();
+    registry = await Registry.start();
   },
   async serve({ sizeBytes }) {
-    const module = modules.get(sizeBytes) ?? (await makeModule(sizeBytes));
-    modules.set(sizeBytes, module);
-    randomFillSync(module.bytes, module.distinctStart, distinctBytes);
-    moduleCount += 1;
-    return { url: await running().put(`/module-${moduleCount}.wasm`, module.bytes) };
+    const bytes = await nextModule(sizeBytes);
+    return { url: await running().put(`/module-${moduleCount}.wasm`, bytes) };
+  },
+  async serveMany({ sizeBytes, count }) {
+    const urls: string[] = [];
+    for (let index = 0; index < count; index += 1) {
+      // The next module is made in the same memory, and all of these are to be had at once.
+      const bytes = Buffer.from(await nextModule(sizeBytes));
+      urls.push(await running().put(`/module-${moduleCount}.wasm`, bytes));
+    }
+    return { urls };
+  },
+  async serveImage({ sizeBytes }) {
+    const wasm = await nextModule(sizeBytes);
+    const image = { repository: 'bench/module', tag: `v${moduleCount}`, layout: 'compat', wasm } as const;
+    return { url: (await runningRegistry().pushImage(image)).url };
   },
   takeRequestCount() {
-    const count = running().http.count({ method: 'GET' });
+    const layers = { method: 'GET', path: /\/blobs\// };
+    const count = running().http.count({ method: 'GET' }) + runningRegistry().http.count(layers);
     running().http.forgetRequests();
+    runningRegistry().http.forgetRequests();
     return count;
   },
 });

@@ -56,16 +56,81 @@ export async function measureConversion(
 
 /** One push of many plugins that name one URL, to a process that has not seen it. */
 export async function measureSharedUrl(load: LoadSide, subject: AgentSubject): Promise<Measurement> {
-  const names = Array.from({ length: sharedUrlPluginCount }, (_, index) => `plugin-${index}`);
-  return await withPlugins(load, subject, names, async (_agent, convert) => {
+  return await withPlugins(load, subject, pluginNames(sharedUrlPluginCount), async (_agent, convert) => {
     const url = await serveModule(load, sharedUrlModuleBytes);
     const { downloadCount, durationMs } = await convert(url, sharedUrlModuleBytes);
     return { 'shared-url-downloads': downloadCount, 'shared-url-conversion': durationMs };
   });
 }
 
-/** Pushes all plugins with this URL and a new configuration, and waits until the fake Envoy has them rewritten. */
-export type Convert = (url: string, sizeBytes: number) => Promise<Conversion>;
+/** Modules of one push that all have to be fetched. */
+export const manyModulesCount = 40;
+export const manyModulesBytes = 2_000_000;
+
+/** The first pull of an image of this size, by a process that has pulled a small one. */
+export async function measureImageConversion(
+  load: LoadSide,
+  subject: AgentSubject,
+  sizeBytes: number,
+): Promise<Measurement> {
+  return await withPlugins(load, subject, ['plugin'], async (_agent, convert) => {
+    await convert(
+      (await load.origin.call('serveImage', { sizeBytes: firstModuleBytes })).url,
+      firstModuleBytes,
+    );
+    const { url } = await load.origin.call('serveImage', { sizeBytes });
+    const { durationMs, downloadCount } = await convert(url, sizeBytes);
+    if (downloadCount === 0) throw new Error('A first pull of an image downloaded nothing.');
+    return { 'oci-conversion-cold': durationMs };
+  });
+}
+
+/** Pushes of ever more plugins, all with one module that is cached. */
+export async function measureResourceCounts(
+  load: LoadSide,
+  subject: AgentSubject,
+  effort: Effort,
+): Promise<Measurement> {
+  const measured: Record<string, number> = {};
+  for (const count of [1, 10, 100] as const) {
+    const durationMs = await withPlugins(load, subject, pluginNames(count), async (_agent, convert) => {
+      const url = await serveModule(load, firstModuleBytes);
+      await convert(url, firstModuleBytes);
+      const warmMs: number[] = [];
+      for (let i = 0; i < effort.warmConversionCount; i += 1) {
+        const warm = await convert(url, firstModuleBytes);
+        requireDownloads(warm, 0);
+        warmMs.push(warm.durationMs);
+      }
+      return median(warmMs);
+    });
+    measured[`conversion-of-${count}`] = durationMs;
+  }
+  return measured;
+}
+
+/** One push of many plugins with a module each, to a process that has seen none of them. */
+export async function measureManyModules(load: LoadSide, subject: AgentSubject): Promise<Measurement> {
+  return await withPlugins(load, subject, pluginNames(manyModulesCount), async (agent, convert) => {
+    const { urls } = await load.origin.call('serveMany', {
+      sizeBytes: manyModulesBytes,
+      count: manyModulesCount,
+    });
+    const conversion = await convert(urls, manyModulesBytes);
+    requireDownloads(conversion, manyModulesCount);
+    return {
+      'many-modules-conversion': conversion.durationMs,
+      'many-modules-peak-rss': peakRssMib(agent.pid),
+    };
+  });
+}
+
+function pluginNames(count: number): readonly string[] {
+  return Array.from({ length: count }, (_, index) => `plugin-${index}`);
+}
+
+/** Pushes all plugins with this URL, or each with its own, and waits until the fake Envoy has them rewritten. */
+export type Convert = (url: string | readonly string[], sizeBytes: number) => Promise<Conversion>;
 
 /** Measures with a fresh agent whose stream is open and asks for these plugins. */
 export async function withPlugins<Result>(
@@ -85,7 +150,11 @@ export async function withPlugins<Result>(
       await load.client.call('expectPlugins', { names, revision });
       const { pushedAtNs } = await load.server.call(
         'pushPlugins',
-        names.map((name) => ({ name, url, revision })),
+        names.map((name, index) => ({
+          name,
+          url: typeof url === 'string' ? url : (url[index] ?? ''),
+          revision,
+        })),
       );
       const { receivedAtNs, modulePaths } = await load.client.call('takePlugins', undefined);
       for (const path of modulePaths) await requireModule(agent, path, sizeBytes);

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { MetricName } from './bench-result.ts';
 import type { LoadSide } from './load-side.ts';
+import type { MetricName } from './metric-catalog.ts';
 import { cpuSeconds, memoryUsage, peakRssMib } from './process-usage.ts';
 import { percentile } from './statistics.ts';
 import type { AgentSubject, Subject } from './subject.ts';
@@ -17,6 +17,7 @@ export interface Effort {
   readonly idleSettleMs: number;
   readonly stallMs: number;
   readonly warmConversionCount: number;
+  readonly ackCount: number;
 }
 
 export const fullEffort: Effort = {
@@ -26,6 +27,7 @@ export const fullEffort: Effort = {
   idleSettleMs: 5000,
   stallMs: 5000,
   warmConversionCount: 9,
+  ackCount: 10_000,
 };
 
 export const quickEffort: Effort = {
@@ -35,7 +37,22 @@ export const quickEffort: Effort = {
   idleSettleMs: 1000,
   stallMs: 1000,
   warmConversionCount: 3,
+  ackCount: 2_000,
 };
+
+/** Enough to see a gross loss, and no more. */
+export const checkEffort: Effort = {
+  roundBytes: 120_000_000,
+  minPushCount: 4,
+  maxPushCount: 1000,
+  idleSettleMs: 2000,
+  stallMs: 1000,
+  warmConversionCount: 5,
+  ackCount: 10_000,
+};
+
+/** Agents side by side on one machine. */
+export const neighbourCount = 10;
 
 /** Pushes that are under way when the client stands still. */
 export const stalledPushCount = 8;
@@ -45,6 +62,7 @@ const quietPushBytes = 1000;
 const quietPushCount = 20;
 const bytesPerMb = 1_000_000;
 const bytesPerGb = 1_000_000_000;
+const nsInMs = 1_000_000;
 
 /** Pushes, ACKed one by one, through a fresh process. */
 export async function measureRelay(
@@ -117,6 +135,48 @@ export async function measureIdle(
     },
     { isNodeCopied: true },
   );
+}
+
+/** ACKs that wait for nothing, as after a restart of a control plane with many types and slow answers. */
+export async function measureAckStorm(
+  load: LoadSide,
+  subject: Subject,
+  effort: Effort,
+): Promise<Measurement> {
+  const expected = await load.plan(quietPushBytes, 1, { isPushingOnAck: false });
+  return await load.withSubject(subject, async (agent) => {
+    await load.client.call('open', { target: load.target(agent), mode: load.mode, expected });
+    const cpuBefore = agent === undefined ? 0 : cpuSeconds(agent.pid);
+    const taken = load.server.call('takeAcks', effort.ackCount);
+    const { startedAtNs } = await load.client.call('storm', effort.ackCount);
+    const { receivedAtNs } = await taken;
+    return {
+      'ack-storm': Number(receivedAtNs - startedAtNs) / nsInMs,
+      ...(agent === undefined
+        ? {}
+        : {
+            'ack-storm-cpu': (cpuSeconds(agent.pid) - cpuBefore) * 1000,
+            'ack-storm-peak-rss': peakRssMib(agent.pid),
+          }),
+    };
+  });
+}
+
+/** Many agents of one machine share the pages of their binary. */
+export async function measureNeighbours(
+  load: LoadSide,
+  subject: AgentSubject,
+  effort: Effort,
+): Promise<Measurement> {
+  const expected = await load.plan(quietPushBytes, 1);
+  return await load.withAgents(subject, neighbourCount, async (agents) => {
+    for (const agent of agents) {
+      await load.client.call('openQuiet', { target: load.target(agent), mode: load.mode, expected });
+    }
+    await sleep(effort.idleSettleMs);
+    const total = agents.reduce((sum, agent) => sum + memoryUsage(agent.pid).pssMib, 0);
+    return { 'ten-agents-pss': total / agents.length };
+  });
 }
 
 /** From nothing to an open socket. */

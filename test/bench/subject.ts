@@ -37,6 +37,10 @@ export interface RunningAgent extends AsyncDisposable {
   /** The process that owns the socket: the one whose usage counts. */
   readonly pid: number;
   readonly socketPath: string;
+  /** `http://127.0.0.1:<port>`: the status server; undefined for a subject that has none. */
+  readonly statusUrl: string | undefined;
+  /** `performance.now()` from just before the process was made. */
+  readonly startedAtMs: number;
   /** From just before the process was made to the first bytes that came on its socket. */
   readonly startMs: number;
   /** False when it has ended by itself. */
@@ -69,6 +73,16 @@ const startDeadlineMs = 30_000;
 const connectIntervalMs = 1;
 /** The CA client of the stock agent goes by this port: with another one it insists on TLS. Nothing listens there. */
 const plaintextCaAddress = '127.0.0.1:15010';
+
+/** How an agent is started, beside what all of a run have in common. */
+export interface AgentStart {
+  /** It runs from a copy of Node, so that it shares no page with the processes of the bench. */
+  readonly isNodeCopied?: boolean;
+  /** The Envoy that it starts; absent: none. */
+  readonly envoyPath?: string;
+  /** The folder it runs in, kept when it ends: what it has cached there is found again. Absent: one of its own. */
+  readonly workspace?: Workspace;
+}
 
 type FerrySubject = Extract<Subject, { readonly kind: 'ferry' }>;
 
@@ -128,18 +142,17 @@ export function commandOf(subject: Subject): readonly string[] | undefined {
 const agentArguments = ['proxy', 'router', '--domain', 'bench.svc.cluster.local'];
 
 /**
- * Starts a subject in a folder of its own and waits until it speaks HTTP/2 on its socket. With `isNodeCopied` it runs
- * from a copy of Node, so that it shares no page with the processes of the bench. Throws Error with the subject's
- * output when it ends or stays silent.
+ * Starts a subject and waits until it speaks HTTP/2 on its socket. Throws Error with the subject's output when it ends
+ * or stays silent.
  */
 export async function startAgent(
   subject: AgentSubject,
-  options: {
-    readonly context: SubjectContext;
-    readonly isNodeCopied?: boolean;
-  },
+  options: AgentStart & { readonly context: SubjectContext },
 ): Promise<RunningAgent> {
-  const workspace = await createWorkspace();
+  const workspace = options.workspace ?? (await createWorkspace());
+  const release = async (): Promise<void> => {
+    if (options.workspace === undefined) await workspace.close();
+  };
   let child: Child | undefined;
   try {
     const launch = await launchOf(subject, workspace, options);
@@ -152,11 +165,13 @@ export async function startAgent(
     const close = async (): Promise<void> => {
       started.kill();
       await started.exited;
-      await workspace.close();
+      await release();
     };
     return {
       pid,
       socketPath,
+      statusUrl: launch.statusUrl,
+      startedAtMs,
       startMs: firstByteAtMs - startedAtMs,
       isRunning: () => started.isRunning,
       outputTail: () => started.output.tail(),
@@ -166,7 +181,7 @@ export async function startAgent(
   } catch (error) {
     child?.kill();
     await child?.exited.catch(() => undefined);
-    await workspace.close();
+    await release();
     const output = child === undefined ? '' : `\nIts output:\n${child.output.tail()}`;
     const reason = error instanceof Error ? error.message : String(error);
     throw new Error(`The subject ${subject.name} cannot be started: ${reason}${output}`, { cause: error });
@@ -177,12 +192,13 @@ interface Launch {
   readonly command: string;
   readonly args: readonly string[];
   readonly env: NodeJS.ProcessEnv;
+  readonly statusUrl: string | undefined;
 }
 
 async function launchOf(
   subject: AgentSubject,
   workspace: Workspace,
-  options: { readonly context: SubjectContext; readonly isNodeCopied?: boolean },
+  options: AgentStart & { readonly context: SubjectContext },
 ): Promise<Launch> {
   const { upstream, files } = options.context;
   const node = options.isNodeCopied === true ? files.nodeCopy : process.execPath;
@@ -192,39 +208,48 @@ async function launchOf(
     if (upstream.tls !== undefined) {
       args.push(await writeAuthority(workspace, upstream.tls), upstream.tls.serverName);
     }
-    return { command: node, args, env: { PATH: process.env['PATH'] } };
+    return { command: node, args, env: { PATH: process.env['PATH'] }, statusUrl: undefined };
   }
-  const env = await agentEnvironment(workspace, options.context, address);
+  const [statusPort = 0, ...envoyPorts] = await freePorts(4);
+  const statusUrl = `http://127.0.0.1:${statusPort}`;
+  const ports = { statusPort, envoyPorts };
+  const env = await agentEnvironment(workspace, options, address, ports);
   if (subject.kind === 'ferry') {
-    return { command: node, args: [...subject.program.nodeArguments, ...agentArguments], env };
+    return { command: node, args: [...subject.program.nodeArguments, ...agentArguments], env, statusUrl };
   }
   // The shell splits and quotes the command as its writer expects, then becomes it.
-  return { command: '/bin/sh', args: ['-c', `exec ${subject.command} "$@"`, 'peer', ...agentArguments], env };
+  const args = ['-c', `exec ${subject.command} "$@"`, 'peer', ...agentArguments];
+  return { command: '/bin/sh', args, env, statusUrl };
 }
 
 /** What injection sets, without what this machine's environment holds. */
 async function agentEnvironment(
   workspace: Workspace,
-  context: SubjectContext,
+  options: AgentStart & { readonly context: SubjectContext },
   discoveryAddress: string,
+  ports: { readonly statusPort: number; readonly envoyPorts: readonly number[] },
 ): Promise<NodeJS.ProcessEnv> {
+  const { context, envoyPath } = options;
   const { upstream } = context;
-  const [statusPort, adminPort] = await freePorts(2);
+  const [adminPort = 0, envoyStatusPort = 0, envoyPrometheusPort = 0] = ports.envoyPorts;
   if (upstream.tls !== undefined) {
     await writeAuthority(workspace, upstream.tls);
     await writeFile(workspace.path('var/run/secrets/tokens/istio-token'), 'bench-token');
   }
   const proxyConfig = {
     discoveryAddress,
-    statusPort,
+    statusPort: ports.statusPort,
     proxyAdminPort: adminPort,
     concurrency: 1,
+    ...(envoyPath === undefined ? {} : { binaryPath: envoyPath }),
     ...(upstream.tls === undefined ? { controlPlaneAuthPolicy: 'NONE' } : {}),
   };
   const environment = {
     PATH: process.env['PATH'],
     HOME: workspace.root,
-    DISABLE_ENVOY: 'true',
+    ...(envoyPath === undefined ? { DISABLE_ENVOY: 'true' } : {}),
+    ENVOY_STATUS_PORT: String(envoyStatusPort),
+    ENVOY_PROMETHEUS_PORT: String(envoyPrometheusPort),
     PROXY_CONFIG: JSON.stringify(proxyConfig),
     POD_NAME: 'bench-0',
     POD_NAMESPACE: 'bench',
