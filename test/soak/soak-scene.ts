@@ -1,0 +1,256 @@
+import { AgentProcess } from '../support/agent-process.ts';
+import { type Backend, startBackend } from '../support/backend.ts';
+import { ControlPlane } from '../support/control-plane/control-plane.ts';
+import type { Resource } from '../support/control-plane/discovery-messages.ts';
+import { type WasmPlugin, wasmPlugin } from '../support/control-plane/extension-configs.ts';
+import { staticCluster } from '../support/control-plane/gateway-resources.ts';
+import { gatewayWorld } from '../support/control-plane/gateway-world.ts';
+import { ProtoWriter, structOf } from '../support/control-plane/proto-writer.ts';
+import type { World } from '../support/control-plane/world.ts';
+import { envoyBinary } from '../support/envoy.ts';
+import { freePorts } from '../support/free-ports.ts';
+import { httpGet } from '../support/http-get.ts';
+import { HttpOrigin } from '../support/http-origin.ts';
+import { buildHeaderPlugin } from '../support/plugin-build.ts';
+import { Registry } from '../support/registry.ts';
+import { createWorkspace, type Workspace } from '../support/workspace.ts';
+import { childRunning } from './process-sample.ts';
+
+/** A build of the plugin that shows in a response header, and where it is to be had. */
+interface PublishedBuild {
+  readonly label: string;
+  readonly url: string;
+}
+
+/** A push of the plugin whose effect can be seen in responses. */
+export interface ShownPush {
+  readonly version: string;
+  /** `build/generation` of a response once it is in force. */
+  readonly shown: string;
+}
+
+const labels = ['one', 'two', 'three'];
+const repository = 'soak/header';
+/** The name of the plugin whose header responses show. */
+export const shownPluginName = 'header';
+/** `Cluster.metadata`, `Metadata.filter_metadata`, and key and value of its map. */
+const metadataField = 25;
+const probeSocketName = 'probe.sock';
+
+/**
+ * All that a soak runs: control plane, registry, web server, application, and the agent's whole process with an Envoy.
+ * Its methods change what is served; nothing waits.
+ */
+export class SoakScene implements AsyncDisposable {
+  readonly controlPlane: ControlPlane;
+  readonly registry: Registry;
+  readonly origin: HttpOrigin;
+  readonly agent: AgentProcess;
+  readonly url: string;
+  readonly probeSocketPath: string;
+  /** Where Envoy connects. */
+  readonly xdsSocketPath: string;
+  readonly builds: readonly PublishedBuild[];
+  readonly #parts: AsyncDisposableStack;
+  readonly #listenerPort: number;
+  readonly #backend: Backend;
+  #plugins: readonly WasmPlugin[] = [];
+  #ballast: readonly Resource[] = [];
+  #generation = 0;
+
+  private constructor(
+    parts: AsyncDisposableStack,
+    members: Pick<
+      SoakScene,
+      'controlPlane' | 'registry' | 'origin' | 'agent' | 'probeSocketPath' | 'xdsSocketPath' | 'builds'
+    > & { readonly listenerPort: number; readonly backend: Backend },
+  ) {
+    this.#parts = parts;
+    this.controlPlane = members.controlPlane;
+    this.registry = members.registry;
+    this.origin = members.origin;
+    this.agent = members.agent;
+    this.probeSocketPath = members.probeSocketPath;
+    this.xdsSocketPath = members.xdsSocketPath;
+    this.builds = members.builds;
+    this.#listenerPort = members.listenerPort;
+    this.#backend = members.backend;
+    this.url = `http://127.0.0.1:${members.listenerPort}/productpage`;
+  }
+
+  /** Starts all parts and waits until the agent is ready. Throws Error when there is no Envoy. */
+  static async start(options: { readonly mode: 'delta' | 'sotw' }): Promise<SoakScene> {
+    const envoy = envoyBinary();
+    if (envoy.path === undefined) throw new Error(`A soak needs an Envoy. ${envoy.skipReason}`);
+    await using stack = new AsyncDisposableStack();
+    const [listenerPort = 0] = await freePorts(1);
+    const backend = stack.adopt(await startBackend(), (each) => each.close());
+    const world = gatewayWorld({ listenerPort, backendPort: backend.port });
+    const controlPlane = stack.use(await ControlPlane.start({ world, waitTimeoutMs: 60_000 }));
+    const registry = stack.use(await Registry.start());
+    const origin = stack.use(await HttpOrigin.start());
+    const workspace = stack.use(await createWorkspace());
+    const builds = await publish(registry, origin);
+    const probeSocketPath = workspace.path(probeSocketName);
+    const agent = stack.use(
+      await startAgent({
+        mode: options.mode,
+        workspace,
+        discoveryAddress: controlPlane.address,
+        envoyPath: envoy.path,
+        probeSocketPath,
+      }),
+    );
+    await agent.waitUntilReady();
+    return new SoakScene(stack.move(), {
+      controlPlane,
+      registry,
+      origin,
+      agent,
+      probeSocketPath,
+      xdsSocketPath: workspace.path('etc/istio/proxy/XDS'),
+      builds,
+      listenerPort,
+      backend,
+    });
+  }
+
+  /** The agent's process. Throws Error when it never was one. */
+  get agentPid(): number {
+    const { pid } = this.agent;
+    if (pid === undefined) throw new Error('The agent has no process.');
+    return pid;
+  }
+
+  /** Stops or continues the Envoy, as a node without CPU does. */
+  signalEnvoy(signal: 'SIGSTOP' | 'SIGCONT'): void {
+    const pid = childRunning(this.agentPid, 'envoy');
+    if (pid !== undefined) process.kill(pid, signal);
+  }
+
+  /** Pushes the plugin in a new generation, with more plugins of other names beside it when asked. */
+  pushPlugin(
+    url: string,
+    label: string,
+    options: {
+      readonly isAlways?: boolean;
+      /** Further plugins with the same module. */
+      readonly extraCount?: number;
+    } = {},
+  ): ShownPush {
+    this.#generation += 1;
+    const generation = this.#generation;
+    const extra = Array.from({ length: options.extraCount ?? 0 }, (_, index) =>
+      this.#plugin(`extra-${index}`, url, generation, `x-extra-${index}`, options.isAlways),
+    );
+    this.#plugins = [
+      this.#plugin(shownPluginName, url, generation, 'x-generation', options.isAlways),
+      ...extra,
+    ];
+    const { version } = this.#apply();
+    return { version, shown: `${label}/${generation}` };
+  }
+
+  /** Takes all plugins away. */
+  removePlugins(): void {
+    this.#plugins = [];
+    this.#apply();
+  }
+
+  /** Serves clusters of these sizes, in bytes, in place of those before. */
+  pushBallast(sizes: readonly number[]): void {
+    this.#generation += 1;
+    const generation = this.#generation;
+    this.#ballast = sizes.map((sizeBytes, index) =>
+      ballastCluster(`ballast-${index}`, sizeBytes, generation),
+    );
+    this.#apply();
+  }
+
+  /** `build/generation` of a response, `none` without the plugin, or the status. */
+  async shown(): Promise<string> {
+    const { headers, status } = await httpGet(this.url);
+    if (status !== 200) return `status ${status}`;
+    const build = headers['x-plugin-build'];
+    return build === undefined ? 'none' : `${build}/${headers['x-generation'] ?? ''}`;
+  }
+
+  /** Ends everything. */
+  async close(): Promise<void> {
+    await this.#parts.disposeAsync();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #plugin(
+    name: string,
+    url: string,
+    generation: number,
+    header: string,
+    isAlways: boolean | undefined,
+  ): WasmPlugin {
+    return wasmPlugin({
+      name,
+      url,
+      pluginConfig: { response_headers: { [header]: String(generation) } },
+      resourceVersion: String(generation),
+      ...(isAlways === true ? { imagePullPolicy: 'Always' } : {}),
+    });
+  }
+
+  #apply(): { readonly version: string } {
+    return this.controlPlane.applyWorld(this.#world());
+  }
+
+  #world(): World {
+    return gatewayWorld({
+      listenerPort: this.#listenerPort,
+      backendPort: this.#backend.port,
+      plugins: this.#plugins,
+    }).with(...this.#ballast);
+  }
+}
+
+/** Each build in the registry and on the web server. */
+async function publish(registry: Registry, origin: HttpOrigin): Promise<readonly PublishedBuild[]> {
+  const builds: PublishedBuild[] = [];
+  for (const label of labels) {
+    const { path } = await buildHeaderPlugin(label);
+    const image = await registry.pushImage({ repository, tag: label, layout: 'compat', wasm: path });
+    builds.push({ label, url: image.url }, { label, url: await origin.put(`/${label}.wasm`, path) });
+  }
+  return builds;
+}
+
+async function startAgent(options: {
+  readonly mode: 'delta' | 'sotw';
+  readonly workspace: Workspace;
+  readonly discoveryAddress: string;
+  readonly envoyPath: string;
+  readonly probeSocketPath: string;
+}): Promise<AgentProcess> {
+  const probe = new URL('agent-probe.ts', import.meta.url).href;
+  return await AgentProcess.start({
+    workspace: options.workspace,
+    discoveryAddress: options.discoveryAddress,
+    envoyPath: options.envoyPath,
+    env: {
+      ISTIO_DELTA_XDS: String(options.mode === 'delta'),
+      ISTIO_META_CLUSTER_ID: 'Kubernetes',
+      // The young generation as in the image: else garbage not yet taken would look like growth.
+      NODE_OPTIONS: `--max-semi-space-size=1 --import=${probe}`,
+      SOAK_PROBE_SOCKET: options.probeSocketPath,
+    },
+  });
+}
+
+/** A cluster of about so many bytes, which lie where Envoy keeps and does not use them. */
+function ballastCluster(name: string, sizeBytes: number, generation: number): Resource {
+  const cluster = staticCluster(name, { port: 1 });
+  const filler = structOf({ generation, filler: 'f'.repeat(sizeBytes) });
+  const entry = new ProtoWriter().text(1, 'soak').message(2, filler);
+  const metadata = new ProtoWriter().message(metadataField, new ProtoWriter().message(1, entry));
+  return { ...cluster, value: Buffer.concat([cluster.value, metadata.finish()]) };
+}
