@@ -6,6 +6,8 @@ export interface FuzzTarget {
   readonly name: string;
   /** Throws where a promise does not hold. Keeps nothing from one run to the next. */
   readonly property: fc.IAsyncProperty<readonly unknown[]>;
+  /** Runs in the tests, where one run is many inputs; undefined: as many as of any other. */
+  readonly testRunCount?: number;
 }
 
 /** True for an error of the module fetcher with one of these codes; any other is a fault. */

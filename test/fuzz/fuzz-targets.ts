@@ -3,6 +3,7 @@ import type { FuzzTarget } from './fuzz-target.ts';
 import { manifestTarget } from './manifest-target.ts';
 import { moduleTarget } from './module-target.ts';
 import { challengeTarget, referenceTarget } from './text-targets.ts';
+import { wireTargets } from './wire/wire-targets.ts';
 
 /** Everything that is fuzzed. */
 export const fuzzTargets: readonly FuzzTarget[] = [
@@ -11,4 +12,5 @@ export const fuzzTargets: readonly FuzzTarget[] = [
   manifestTarget,
   archiveTarget,
   moduleTarget,
+  ...wireTargets,
 ];

@@ -56,7 +56,10 @@ async function run(target: FuzzTarget, options: FuzzOptions): Promise<boolean> {
     return true;
   }
   const again = `npm run fuzz -- --seed ${seed} --path ${details.counterexamplePath} ${target.name}`;
-  process.stdout.write(`${target.name}: FAILED\n${fc.defaultReportMessage(details)}\nagain: ${again}\n`);
+  const cause = details.errorInstance instanceof Error ? details.errorInstance.stack : details.errorInstance;
+  process.stdout.write(
+    `${target.name}: FAILED\n${fc.defaultReportMessage(details)}\n${String(cause)}\nagain: ${again}\n`,
+  );
   return false;
 }
 

@@ -22,14 +22,16 @@ export interface Disturbance {
 
 const pushSizes = [1_000, 10_000, 100_000, 1_000_000, 5_000_000];
 const anything = { path: /\// } as const;
+/** What either server may do; nothing says of a plain file that a byte of it was altered on its way. */
 const faults: readonly Fault[] = [
   { kind: 'disconnect' },
   { kind: 'status', status: 503 },
   { kind: 'status', status: 429, headers: { 'retry-after': '1' } },
   { kind: 'status', status: 200, body: '<html>login</html>' },
   { kind: 'cut', afterBytes: 1_000 },
-  { kind: 'wrong-bytes', atByte: 500 },
 ];
+/** What only a registry's digests show. */
+const digestFaults: readonly Fault[] = [...faults, { kind: 'wrong-bytes', atByte: 500 }];
 
 /** All of them; each is picked as often as any other. */
 export const disturbances: readonly Disturbance[] = [
@@ -79,8 +81,10 @@ export const disturbances: readonly Disturbance[] = [
   {
     name: 'a fault of registry or web server',
     run: ({ scene, random, undo }) => {
-      const server = random.chance(0.5) ? scene.registry.http : scene.origin.http;
-      server.script({ ...anything, times: random.integer(1, 20) }, random.pick(faults));
+      const isRegistry = random.chance(0.5);
+      const server = isRegistry ? scene.registry.http : scene.origin.http;
+      const fault = random.pick(isRegistry ? digestFaults : faults);
+      server.script({ ...anything, times: random.integer(1, 20) }, fault);
       undo(() => server.heal());
       const { url, label } = random.pick(scene.builds);
       scene.pushPlugin(url, label, { isAlways: true });

@@ -15,15 +15,23 @@ export interface ForkedRelay {
   rssBytes(): Promise<number>;
 }
 
-/** Starts it; it ends with the test. */
-export async function forkRelay(t: TestContext, changes: Partial<XdsConfig>): Promise<ForkedRelay> {
+/** Starts it; it ends with the test. Its errors are on standard error unless it is silent. */
+export async function forkRelay(
+  t: TestContext,
+  changes: Partial<XdsConfig>,
+  options: { readonly isSilent?: boolean } = {},
+): Promise<ForkedRelay> {
   const config = testConfig(await temporaryFolder(t), changes);
   const program = fileURLToPath(new URL('relay-process.ts', import.meta.url));
   // The young generation as the agent's image sets it: garbage of the push must not count as growth.
-  const child: ChildProcess = fork(program, [JSON.stringify(config)], {
-    execArgv: ['--max-semi-space-size=1'],
-    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-  });
+  const child: ChildProcess = fork(
+    program,
+    [JSON.stringify(config), options.isSilent === true ? 'none' : 'error'],
+    {
+      execArgv: ['--max-semi-space-size=1'],
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    },
+  );
   const exited = once(child, 'exit');
   t.after(async () => {
     if (child.connected) child.send('close');

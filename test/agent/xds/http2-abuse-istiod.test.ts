@@ -54,7 +54,11 @@ async function startScene(
 ): Promise<Scene> {
   const server = options.server ?? (await startAbusingServer());
   t.after(() => server.close());
-  const relay = await forkRelay(t, { discoveryAddress: server.address, ...options.changes });
+  const relay = await forkRelay(
+    t,
+    { discoveryAddress: server.address, ...options.changes },
+    { isSilent: true },
+  );
   const envoy = openRawEnvoy(t, relay.config.socketPath);
   envoy.send(deltaRequest(clusterType));
   const abuser = await server.accept();

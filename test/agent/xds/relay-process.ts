@@ -1,6 +1,6 @@
 /**
  * A relay in a process of its own, so that a test can measure its memory without that of the peers.
- * argv[2] is the configuration as JSON; it answers `rss` with its resident bytes and ends on `close`.
+ * argv[2] is the configuration as JSON, argv[3] `error` or `none`, the level of its log; it answers `rss` with its resident bytes and ends on `close`.
  */
 import type { XdsConfig } from '../../../agent/config/agent-config.ts';
 import { LogRoot } from '../../../agent/log.ts';
@@ -14,7 +14,7 @@ const relay = new AdsRelay({
   metrics: new XdsMetrics(new MetricRegistry()),
   log: new LogRoot({
     format: 'text',
-    levels: new Map([['default', 'error']]),
+    levels: new Map([['default', process.argv[3] === 'none' ? 'none' : 'error']]),
     write: (line) => process.stderr.write(line),
   }).scope('xds'),
 });
