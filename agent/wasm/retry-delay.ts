@@ -55,7 +55,8 @@ export function isRetryable(code: FetchErrorCode): boolean {
 
 /**
  * The wait before the next try, in ms. `attemptCount` is how many have failed, `random` is in [0, 1): half the wait
- * is spread, so that pods that failed together do not come back together.
+ * is spread, so that pods that failed together do not come back together. `retryAfterMs` is the least that a server has
+ * asked for, up to ten minutes; up to half as much is added.
  */
 export function retryDelayMs(
   code: FetchErrorCode,
@@ -67,6 +68,8 @@ export function retryDelayMs(
     classify(code) === 'content'
       ? contentDelayMs
       : Math.min(largestDelayMs, firstDelayMs * 2 ** (attemptCount - 1));
-  const jittered = base * (0.5 + random());
-  return Math.max(jittered, Math.min(retryAfterMs ?? 0, largestRetryAfterMs));
+  const share = random();
+  // Spread too: a server that asks many pods for the same patience must not get them all back in the same second.
+  const asked = Math.min(retryAfterMs ?? 0, largestRetryAfterMs) * (1 + share / 2);
+  return Math.max(base * (0.5 + share), asked);
 }

@@ -49,7 +49,7 @@ async function askProbe(path: string): Promise<ProbeAnswer> {
     try {
       resolve(JSON.parse(text) as ProbeAnswer);
     } catch (error) {
-      reject(error as Error);
+      reject(error);
     }
   });
   socket.once('error', reject);

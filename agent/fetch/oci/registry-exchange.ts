@@ -37,9 +37,14 @@ export interface SharedState {
 }
 
 /** Tries per request, growth and random share of the waits (google/go-containerregistry `pkg/v1/remote/options.go`). */
-const maxAttemptCount = 3;
+export const maxAttemptCount = 3;
 const waitFactor = 3;
 const waitJitter = 0.1;
+
+/** Wait after the given number of failed tries of a request, in ms; `random` is in [0, 1). Pure. */
+export function registryWaitMs(firstWaitMs: number, failedCount: number, random: number): number {
+  return firstWaitMs * waitFactor ** (failedCount - 1) * (1 - waitJitter + 2 * waitJitter * random);
+}
 
 const tooManyRequests = 429;
 
@@ -79,8 +84,7 @@ export class RegistryExchange {
     const { firstWaitMs } = shared;
     this.#backOff = {
       maxAttemptCount,
-      waitMs: (failedCount, random) =>
-        firstWaitMs * waitFactor ** (failedCount - 1) * (1 - waitJitter + 2 * waitJitter * random),
+      waitMs: (failedCount, random) => registryWaitMs(firstWaitMs, failedCount, random),
     };
     this.#redirects = {
       isInternalLiteralRefused: true,

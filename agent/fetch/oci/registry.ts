@@ -29,7 +29,8 @@ const maxOriginCount = 256;
 /** A registry that got TLS is found out about after this long. */
 const originLifetimeMs = 10 * 60_000;
 
-const defaultFirstWaitMs = 1_000;
+/** First wait between tries of one request. */
+export const defaultFirstWaitMs = 1_000;
 
 /** Opens sessions with registries; holds nothing but what all of them share: tokens, and who is to be left alone. */
 export class RegistryClient {
