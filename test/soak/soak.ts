@@ -34,6 +34,8 @@ const quietDeadlineMs = 120_000;
 const answerDeadlineMs = 60_000;
 /** Connections that are no longer used are closed soon after; what is kept longer is to be seen. */
 const settleMs = 300;
+/** Of the journal, after a failure. */
+const shownEntryCount = 60;
 const resultsFolder = fileURLToPath(new URL('results/', import.meta.url));
 
 /** A soak under way. */
@@ -159,6 +161,7 @@ async function main(): Promise<number> {
   } catch (error) {
     problems.push(error instanceof Error ? error.message : String(error));
     process.stderr.write(`The end of the agent's log:\n${scene.agent.logTail()}\n`);
+    process.stderr.write(`The control plane has ${scene.controlPlane.journal.describe(shownEntryCount)}\n`);
   }
   scene.signalEnvoy('SIGCONT');
   await traffic.stop();

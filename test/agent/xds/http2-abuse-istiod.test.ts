@@ -264,7 +264,12 @@ test('origins without end, over TLS: memory stays bounded, and the next stream i
   const scene = await startScene(t, {
     server,
     changes: {
-      tls: { serverName: '127.0.0.1', root: { kind: 'file', path: rootPath }, clientCertificate: undefined },
+      tls: {
+        serverName: '127.0.0.1',
+        root: { kind: 'file', path: rootPath },
+        clientCertificate: undefined,
+        compliance: undefined,
+      },
     },
   });
   const before = peakRssMib(scene.relay.pid);

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { FetchError, type FetchedModule, type ModuleSource } from '../../../agent/fetch/types.ts';
 import { LogRoot } from '../../../agent/log.ts';
 import { type KeptConfig, LastKnownGood } from '../../../agent/wasm/last-known-good.ts';
+import { ModulePreflight } from '../../../agent/wasm/module-preflight.ts';
 import { PluginRollouts } from '../../../agent/wasm/plugin-rollouts.ts';
 import { EcdsSession } from '../../../agent/xds/ecds-session.ts';
 import type { InterceptedStream, StreamKind } from '../../../agent/xds/interceptor.ts';
@@ -73,14 +74,16 @@ class FuzzedSession {
   constructor(kind: StreamKind, random: SeededRandom, options: { readonly isSound: boolean }) {
     this.#kind = kind;
     this.#isSound = options.isSound;
+    const metrics = new WasmMetrics(new MetricRegistry());
     this.#rollouts = new PluginRollouts({
       source: new RandomSource(random),
+      preflight: new ModulePreflight({ metrics: metrics.plugins, log }),
       store: {
         get: async (wanted) => ({ digest: wanted, path: `/modules/${wanted}`, sizeBytes: 8 }),
         setReferences: () => undefined,
       },
       lastKnownGood: new LastKnownGood({ index: memoryIndex() }),
-      metrics: new WasmMetrics(new MetricRegistry()),
+      metrics,
       log,
     });
     const stream: InterceptedStream = {

@@ -52,8 +52,9 @@ export const extensionPlanTarget = batchTarget('extension-plan', (random) => {
     case 'as-is':
       assert.ok(Buffer.from(plan.bytes).equals(bytes));
       return;
-    case 'stripped':
+    case 'local':
       assertForEnvoy(plan.name, plan.bytes, mark);
+      assertForEnvoy(plan.name, plan.fallback, mark);
       return;
     case 'fetch': {
       assert.ok(plan.request.timeoutMs >= 0 && Number.isFinite(plan.request.timeoutMs));

@@ -158,9 +158,9 @@ export class Journal {
   }
 
   /** The last entries in words, for error texts. Without metadata: it holds tokens. */
-  describe(): string {
+  describe(entryCount: number = shownEntryCount): string {
     if (this.#entries.length === 0) return 'seen so far: nothing, no stream was opened';
-    const lines = this.#entries.slice(-shownEntryCount).map(describeEntry);
+    const lines = this.#entries.slice(-entryCount).map(describeEntry);
     return `seen last (of ${this.#seq}):\n${lines.map((line) => `  ${line}`).join('\n')}`;
   }
 }
