@@ -25,6 +25,8 @@
  * Agents get CLOUD_PLATFORM=none: without it the stock agent asks the metadata servers of three clouds before it opens
  * its socket, and its start depends on the network (`--env CLOUD_PLATFORM=` takes the variable away).
  *
+ * The scenario `ready` starts Envoy: the stock agent then wants its template, `--env ISTIO_BOOTSTRAP=<file>`.
+ *
  * Linux only: usage is read from /proc.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
