@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { findRequestType, type MessageType, MessageTypeScanner } from '../../../agent/xds/message-type.ts';
 import { batchTarget } from './batch.ts';
-import { chunked, mutate, readVarint } from './mutation.ts';
+import { chunked, mutate } from './mutation.ts';
+import { Malformed, walk } from './reference-walk.ts';
 import { wireCorpus } from './wire-corpus.ts';
 
 type Direction = 'request' | 'response';
@@ -12,8 +13,6 @@ const maxTypeUrlBytes = 4096;
 /** Field numbers of type URLs and of what leads to them; Envoy API, discovery.proto. */
 const requestTypeField = { sotw: 4, delta: 2 } as const;
 
-/** Bytes that are no message, found while walking. */
-class Malformed extends Error {}
 /** The walk may stop: a response has named its type. */
 class Known extends Error {
   readonly typeUrl: string;
@@ -21,45 +20,6 @@ class Known extends Error {
   constructor(typeUrl: string) {
     super();
     this.typeUrl = typeUrl;
-  }
-}
-
-type OnBytes = (field: number, value: Buffer) => void;
-
-/** All fields of a whole message, by recursion instead of a state for each byte. */
-function walk(message: Buffer, onBytes: OnBytes): void {
-  const number = (at: number): { readonly value: number; readonly end: number } => {
-    const read = readVarint(message, at);
-    if (read === undefined) throw new Malformed();
-    return read;
-  };
-  for (let at = 0; at < message.length; ) {
-    const tag = number(at);
-    const field = Math.floor(tag.value / 8);
-    if (field === 0 || tag.value > 0xffff_ffff) throw new Malformed();
-    at = tag.end;
-    switch (tag.value % 8) {
-      case 0:
-        at = number(at).end;
-        break;
-      case 1:
-        at += 8;
-        break;
-      case 2: {
-        const length = number(at);
-        at = length.end + length.value;
-        // A nested walk sees what is there before it sees that something is missing.
-        if (at > message.length) throw new Malformed();
-        onBytes(field, message.subarray(length.end, at));
-        break;
-      }
-      case 5:
-        at += 4;
-        break;
-      default:
-        throw new Malformed();
-    }
-    if (at > message.length) throw new Malformed();
   }
 }
 

@@ -70,11 +70,37 @@ const mutations: readonly Mutation[] = [
     if (moved !== undefined) fields.splice(random.integer(0, fields.length), 0, moved);
     return Buffer.concat(fields);
   },
+  function insertField(bytes, random) {
+    const fields = topLevelFields(bytes);
+    fields.splice(random.integer(0, fields.length), 0, anyField(random));
+    return Buffer.concat(fields);
+  },
   function wrapAgain(bytes, random) {
     const tag = random.pick([0x0a, 0x12, 0x1a, 0x22]);
     return Buffer.concat([Buffer.from([tag]), varint(bytes.length), bytes]);
   },
 ];
+
+/** A sound field of any number and kind, unknown ones among them. */
+function anyField(random: SeededRandom): Buffer {
+  const number = random.chance(0.7) ? random.integer(1, 8) : random.pick([15, 16, 9999, 2 ** 29 - 1]);
+  const bytes = (count: number): Buffer =>
+    Buffer.from(Array.from({ length: count }, () => random.integer(0, 255)));
+  const tag = (wireType: number): Buffer => varint(number * 8 + wireType);
+  switch (random.integer(0, 3)) {
+    case 0:
+      // But the last, which is too long.
+      return Buffer.concat([tag(0), random.pick(tellingVarints.slice(0, -1))]);
+    case 1:
+      return Buffer.concat([tag(1), bytes(8)]);
+    case 2: {
+      const size = random.integer(0, 20);
+      return Buffer.concat([tag(2), varint(size), bytes(size)]);
+    }
+    default:
+      return Buffer.concat([tag(5), bytes(4)]);
+  }
+}
 
 /** An input made from one of the corpus by a few changes; sometimes it is left as it is. */
 export function mutate(random: SeededRandom, corpus: readonly Buffer[]): Buffer {

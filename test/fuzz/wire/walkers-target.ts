@@ -5,6 +5,7 @@ import { MessageWriter, readFields, WireFormatError } from '../../../agent/ident
 import { decodeSideResponse } from '../../../agent/xds/side-subscription-message.ts';
 import { batchTarget } from './batch.ts';
 import { mutate } from './mutation.ts';
+import { Malformed, walk } from './reference-walk.ts';
 import { wireCorpus } from './wire-corpus.ts';
 
 /** Undefined when the bytes are refused with one of the errors that are meant for it. */
@@ -17,12 +18,31 @@ function refusable<Value>(read: () => Value): Value | undefined {
   }
 }
 
+/** The length-delimited fields, by another reader; undefined when the bytes are no message. */
+function referenceFields(message: Buffer): (readonly [number, string])[] | undefined {
+  const found: (readonly [number, string])[] = [];
+  try {
+    walk(message, (field, value) => found.push([field, value.toString('latin1')]));
+    return found;
+  } catch (error) {
+    if (error instanceof Malformed) return undefined;
+    throw error;
+  }
+}
+
 /** The hand-written readers of small messages refuse or read; what they read lies inside the message. */
 export const walkersTarget = batchTarget('walkers', (random) => {
   const { responses, nameTables, requests } = wireCorpus();
   const kind = random.pick(['sotw', 'delta'] as const);
   const message = mutate(random, random.pick([responses[kind], requests[kind], nameTables]));
   const fields = refusable(() => [...readFields(message)]);
+  const expected = referenceFields(message);
+  assert.deepEqual(
+    fields?.flatMap((field) =>
+      field.kind === 'bytes' ? [[field.number, field.value.toString('latin1')]] : [],
+    ),
+    expected,
+  );
   if (fields !== undefined) {
     let totalBytes = 0;
     for (const field of fields) {
