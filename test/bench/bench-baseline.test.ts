@@ -65,6 +65,27 @@ describe('a check', () => {
     );
   });
 
+  test('does not look at a few milliseconds of what is divided by the speed of the machine', () => {
+    const lost = (coldMs: number): boolean => {
+      const book = new SampleBook(['grpc-js', 'ferry']);
+      book.add({ metric: 'start-to-accept', subject: 'grpc-js', sizeBytes: null }, 80);
+      book.add({ metric: 'conversion-warm', subject: 'ferry', sizeBytes: 1000 }, coldMs);
+      const ratios = ratiosOf({ ...sampleDocument(), series: book.series() });
+      const entries = [
+        {
+          metric: 'conversion-warm',
+          sizeBytes: 1000,
+          against: 'grpc-js start-to-accept',
+          ratio: 0.0125,
+        } as const,
+      ];
+      return isFailure(judge({ ...baselineOf(documentOf(2)), entries: [...entries] }, ratios));
+    };
+    // One millisecond in the baseline.
+    assert.ok(!lost(8));
+    assert.ok(lost(10));
+  });
+
   test('has no tolerance for counts', () => {
     assert.deepEqual(
       verdicts(2, 2).filter((text) => text.endsWith('lost')),

@@ -10,6 +10,8 @@ interface Yardstick {
   readonly subject: 'direct' | 'grpc-js';
   /** Of the same metric and size unless named: then of this metric, which has no size. */
   readonly metric?: MetricName;
+  /** Worse by less than this, in ratios, is not looked at: so short a time is noise. Default none. */
+  readonly slack?: number;
 }
 
 interface Rule {
@@ -20,8 +22,8 @@ interface Rule {
   readonly isGain?: boolean;
 }
 
-/** How fast this machine runs Node, for what nobody but ferry does. */
-const nodeSpeed: Yardstick = { subject: 'grpc-js', metric: 'start-to-accept' };
+/** How fast this machine runs Node, for what nobody but ferry does: some 80 ms, so that the slack is 8. */
+const nodeSpeed: Yardstick = { subject: 'grpc-js', metric: 'start-to-accept', slack: 0.1 };
 const nodeSize: Yardstick = { subject: 'grpc-js', metric: 'idle-rss' };
 const direct: Yardstick = { subject: 'direct' };
 const grpcJs: Yardstick = { subject: 'grpc-js' };
@@ -61,6 +63,11 @@ export interface RatioEntry {
   readonly against: string;
   /** Over 1 is worse than the yardstick, whatever the metric. */
   readonly ratio: number;
+}
+
+/** A ratio of a run, with what it may move by. */
+interface MeasuredRatio extends RatioEntry {
+  readonly slack: number;
 }
 
 const baselineSchema = z.object({
@@ -108,17 +115,18 @@ export async function readBaseline(path: string): Promise<Baseline> {
 }
 
 /** The ratios of a run, in the order of the catalog. A figure without its yardstick has none. */
-export function ratiosOf(document: BenchDocument): readonly RatioEntry[] {
+export function ratiosOf(document: BenchDocument): readonly MeasuredRatio[] {
   return rules.flatMap(({ metric, against, isGain = false }) =>
     document.series
       .filter((series) => series.metric === metric && series.subject === 'ferry')
       .flatMap(({ sizeBytes, median: own }) => {
-        if (against.length === 0) return [{ metric, sizeBytes, against: 'count', ratio: own }];
+        if (against.length === 0) return [{ metric, sizeBytes, against: 'count', ratio: own, slack: 0 }];
         return against.flatMap((yardstick) => {
           const other = valueOf(document, yardstick, metric, sizeBytes);
           if (other === undefined || other <= 0 || own <= 0) return [];
           const ratio = isGain ? other / own : own / other;
-          return [{ metric, sizeBytes, against: nameOf(yardstick), ratio: roundRatio(ratio) }];
+          const against = nameOf(yardstick);
+          return [{ metric, sizeBytes, against, ratio: roundRatio(ratio), slack: yardstick.slack ?? 0 }];
         });
       }),
   );
@@ -156,7 +164,7 @@ export function baselineOf(document: BenchDocument): Baseline {
     kind: 'ferry-bench-baseline',
     schemaVersion: 1,
     origin: `${startedAt.slice(0, 10)}, ${machine.cpuModel}, ${machine.coreCount} cores, Node ${machine.nodeVersion}, others used ${Math.round(machine.othersCpuShare * 100)} % of the CPUs`,
-    entries: [...ratiosOf(document)],
+    entries: ratiosOf(document).map(({ slack: _ours, ...entry }) => entry),
   };
 }
 
@@ -173,14 +181,14 @@ export interface Judgement {
 }
 
 /** Holds ratios against a baseline, line by line. What the run should have measured and did not is no success. */
-export function judge(baseline: Baseline, ratios: readonly RatioEntry[]): readonly Judgement[] {
+export function judge(baseline: Baseline, ratios: readonly MeasuredRatio[]): readonly Judgement[] {
   const idOf = (entry: Omit<RatioEntry, 'ratio'>): string =>
     JSON.stringify([entry.metric, entry.sizeBytes, entry.against]);
   const before = new Map(baseline.entries.map((entry) => [idOf(entry), entry.ratio]));
   const seen = new Set(ratios.map(idOf));
   const judged = ratios.map((entry): Judgement => {
     const was = before.get(idOf(entry));
-    const { ratio, ...place } = entry;
+    const { ratio, slack: _ours, ...place } = entry;
     const verdict = was === undefined ? 'new' : isLost(entry, was) ? 'lost' : 'ok';
     return { ...place, was, now: ratio, verdict };
   });
@@ -193,8 +201,9 @@ export function judge(baseline: Baseline, ratios: readonly RatioEntry[]): readon
 }
 
 /** A count has no noise: one more is one too many. */
-function isLost(entry: RatioEntry, was: number): boolean {
-  return entry.against === 'count' ? entry.ratio > was : entry.ratio > was * grossLoss;
+function isLost(entry: MeasuredRatio, was: number): boolean {
+  if (entry.against === 'count') return entry.ratio > was;
+  return entry.ratio > was * grossLoss && entry.ratio - was > entry.slack;
 }
 
 /** The better of two looks at the same lines: what is slow once may be the machine. */
