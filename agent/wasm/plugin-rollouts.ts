@@ -74,6 +74,8 @@ export class PluginRollouts {
   readonly #options: PluginRolloutsOptions;
   readonly #now: () => number;
   readonly #plugins = new Map<string, Plugin>();
+  /** Of names that were withdrawn before Envoy had answered: when they come back, its answers still count. */
+  readonly #unanswered = new Map<string, RolloutState>();
   readonly #rejected: RejectedConfigs;
   readonly #gate: PolicyGate;
   readonly #kept: KeptConfigs;
@@ -157,6 +159,8 @@ export class PluginRollouts {
   withdraw(name: string): void {
     if (!this.#plugins.has(name)) return;
     this.#apply(name, { kind: 'withdrawn' });
+    const state = this.#plugins.get(name)?.state;
+    if (state !== undefined && state.inFlight.length > 0) this.#unanswered.set(name, state);
     this.#work.endRechecks(name);
     this.#plugins.delete(name);
     this.#options.store.setReferences(referenceOwner(name), []);
@@ -169,24 +173,42 @@ export class PluginRollouts {
     return [...this.#plugins.keys()];
   }
 
-  acknowledged(name: string, offer: number): void {
-    this.#apply(name, { kind: 'acknowledged', offer });
+  /** False when Envoy does not run the offer for all that: it had refused the same bytes right before. */
+  acknowledged(name: string, offer: number): boolean {
+    const answered = this.#offer(name, offer);
+    this.#answer(name, { kind: 'acknowledged', offer });
     const running = this.#plugins.get(name)?.state.acknowledged;
-    if (running?.number !== offer) return;
+    if (running?.number !== offer) return answered?.refusal === undefined;
     this.#rejected.delete(running.config.bytes);
     if (running.content === 'plugin') this.#kept.keep(name, running.config);
+    return true;
   }
 
   rejected(name: string, offer: number, reason: string): void {
     this.#options.log.warn('Envoy rejected an extension config', { name, reason });
-    const rejected = this.#plugins.get(name)?.state.inFlight.find(({ number }) => number === offer);
+    const rejected = this.#offer(name, offer);
     if (rejected !== undefined) {
       this.#rejected.add(rejected.config.bytes, reason);
       const plugin = this.#plugins.get(name);
       if (plugin?.state.push === rejected.push) plugin.refusedDigest = rejected.config.moduleDigest;
       this.#options.metrics.plugins.envoyRejected();
     }
-    this.#apply(name, { kind: 'rejected', offer, reason });
+    this.#answer(name, { kind: 'rejected', offer, reason });
+  }
+
+  /** One that Envoy has not answered. */
+  #offer(name: string, offer: number): Offer | undefined {
+    const state = this.#plugins.get(name)?.state ?? this.#unanswered.get(name);
+    return state?.inFlight.find(({ number }) => number === offer);
+  }
+
+  #answer(name: string, event: RolloutEvent): void {
+    const withdrawn = this.#unanswered.get(name);
+    if (withdrawn === undefined) return this.#apply(name, event);
+    // Nothing is done for a name that is gone.
+    const { state } = transition(withdrawn, event, () => ++this.#offerCounter);
+    if (state.inFlight.length > 0) this.#unanswered.set(name, state);
+    else this.#unanswered.delete(name);
   }
 
   snapshot(): readonly PluginStatus[] {
@@ -223,12 +245,14 @@ export class PluginRollouts {
 
   /** Offers that no stream carries any more can not be answered; also those made while there was no stream. */
   #forgetOffers(): void {
+    this.#unanswered.clear();
     for (const name of this.#plugins.keys()) this.#apply(name, { kind: 'stream-ended' });
   }
 
   #start(name: string, push: number, plan: ExtensionPlan, envelope: ConfigEnvelope): Promise<void> {
-    const plugin = this.#plugins.get(name) ?? createPlugin(envelope);
+    const plugin = this.#plugins.get(name) ?? createPlugin(envelope, this.#unanswered.get(name));
     this.#plugins.set(name, plugin);
+    this.#unanswered.delete(name);
     plugin.failedRecheckCount = 0;
     plugin.refusedDigest = undefined;
     plugin.plan = plan;

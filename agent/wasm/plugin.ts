@@ -22,9 +22,10 @@ export interface Plugin {
   refusedDigest: string | undefined;
 }
 
-export function createPlugin(envelope: ConfigEnvelope): Plugin {
+/** `state`: what is left of an earlier time of the same name. */
+export function createPlugin(envelope: ConfigEnvelope, state = initialRollout): Plugin {
   return {
-    state: initialRollout,
+    state,
     record: emptyRecord,
     plan: undefined,
     envelope,

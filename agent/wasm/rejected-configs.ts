@@ -36,7 +36,10 @@ export class RejectedConfigs {
   /** Why these bytes must not be offered; undefined when they may. */
   reason(bytes: Uint8Array): string | undefined {
     const rejection = this.#rejections.get(keyOf(bytes));
-    if (rejection === undefined || this.#now() - rejection.atMs > memoryMs) return undefined;
+    if (rejection === undefined) return undefined;
+    const ageMs = this.#now() - rejection.atMs;
+    // Below zero: the clock was set back, and the time from which it is tried again may be days away.
+    if (ageMs < 0 || ageMs > memoryMs) return undefined;
     const again = new Date(rejection.atMs + memoryMs).toISOString();
     return `${rejection.reason} (Envoy refused exactly this config before; it is not offered again before ${again})`;
   }

@@ -50,6 +50,11 @@ export interface Offer {
   readonly push: number;
   readonly content: OfferContent;
   readonly config: PreparedConfig;
+  /**
+   * Why Envoy refused the same bytes right before it. It then acknowledges them without looking, and goes on without
+   * them: such an ACK counts as the same refusal.
+   */
+  readonly refusal?: string;
 }
 
 /** How far the newest push has come. */
@@ -233,7 +238,7 @@ export function transition(state: RolloutState, event: RolloutEvent, nextOffer: 
       return unchanged({ ...state, acknowledged: { ...acknowledged, config: event.config } });
     }
     case 'acknowledged':
-      return acknowledge(state, event.offer);
+      return acknowledge(state, event.offer, nextOffer);
     case 'rejected':
       return reject(state, event.offer, event.reason, nextOffer);
     case 'withdrawn': {
@@ -380,9 +385,10 @@ function isSame(a: PreparedConfig, b: PreparedConfig): boolean {
   return Buffer.compare(a.bytes, b.bytes) === 0;
 }
 
-function acknowledge(state: RolloutState, number: number): Transition {
+function acknowledge(state: RolloutState, number: number, nextOffer: () => number): Transition {
   const offer = state.inFlight.find((candidate) => candidate.number === number);
   if (offer === undefined) return unchanged(state);
+  if (offer.refusal !== undefined) return reject(state, number, offer.refusal, nextOffer);
   const inFlight = state.inFlight.filter((candidate) => candidate.number !== number);
   // A withdrawn resource is forgotten: whether Envoy still holds it cannot be known.
   if (state.push === 0) return unchanged({ ...state, inFlight });
@@ -401,7 +407,11 @@ function acknowledge(state: RolloutState, number: number): Transition {
 function reject(state: RolloutState, number: number, reason: string, nextOffer: () => number): Transition {
   const offer = state.inFlight.find((candidate) => candidate.number === number);
   if (offer === undefined) return unchanged(state);
-  const inFlight = state.inFlight.filter((candidate) => candidate.number !== number);
+  const inFlight = doubtSame(
+    offer,
+    reason,
+    state.inFlight.filter((candidate) => candidate.number !== number),
+  );
   let next: Transition = { state: { ...state, inFlight }, effects: [] };
   if (offer.content === 'plugin' && offer.push === state.push && state.progress.kind === 'offered') {
     // Not tried again by itself: the same bytes would be refused again.
@@ -416,16 +426,27 @@ function reject(state: RolloutState, number: number, reason: string, nextOffer: 
   return repair === undefined ? next : send(next, repair, next.state.progress, nextOffer);
 }
 
+/** Marks what Envoy gets right after a refused offer and with the same bytes. */
+function doubtSame(rejected: Offer, refusal: string, inFlight: readonly Offer[]): readonly Offer[] {
+  const other = inFlight.findIndex(({ config }) => !isSame(config, rejected.config));
+  const sameCount = other === -1 ? inFlight.length : other;
+  return inFlight.map((offer, index) => (index < sameCount ? { ...offer, refusal } : offer));
+}
+
 function repairAfter(rejected: Offer, state: RolloutState): NewOffer | undefined {
   const good = state.acknowledged;
-  if (good !== undefined && good.number !== rejected.number && !state.stopped.has(good.number)) {
-    // The same bytes a second time would be refused a second time, without end.
-    if (isSame(good.config, rejected.config)) return undefined;
-    return { push: good.push, content: good.content, config: good.config };
-  }
+  const isUsable = good !== undefined && good.number !== rejected.number && !state.stopped.has(good.number);
+  // The stand-in of an earlier config may let pass what this one guards: the newest config's own comes first.
+  if (isUsable && good.content !== 'fallback') return again(good, rejected);
   const order = state.standIns.findIndex(({ content }) => content === rejected.content);
   const next = state.standIns.slice(order + 1).find(({ config }) => !isSame(config, rejected.config));
-  return next === undefined ? undefined : { push: state.push, ...next };
+  if (next !== undefined) return { push: state.push, ...next };
+  return isUsable ? again(good, rejected) : undefined;
+}
+
+/** The same bytes as those refused would be refused a second time, without end. */
+function again({ push, content, config }: Offer, rejected: Offer): NewOffer | undefined {
+  return isSame(config, rejected.config) ? undefined : { push, content, config };
 }
 
 function endStream(state: RolloutState): Transition {

@@ -16,6 +16,7 @@ export function ecdsInterceptor(options: {
   readonly log: Logger;
 }): InterceptorFactory {
   const { log } = options;
+  const unrepaired = new Set<string>();
   return {
     typeUrl: typeUrls.extensionConfig,
     open: (stream) =>
@@ -24,7 +25,7 @@ export function ecdsInterceptor(options: {
           import('./ecds-session.ts'),
           options.loadRollouts(),
         ]);
-        return () => new EcdsSession({ stream, rollouts, log });
+        return () => new EcdsSession({ stream, rollouts, unrepaired, log });
       }),
   };
 }

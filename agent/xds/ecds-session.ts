@@ -59,20 +59,25 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
   #acceptedVersion = '';
   #nonceCounter = 0;
   #noticeCounter = 0;
-  /** Names whose last answer was a NACK: Envoy holds something it refused until the repair has its ACK. */
-  readonly #unrepaired = new Set<string>();
+  readonly #unrepaired: Set<string>;
   /** Envoy refused a listener update meanwhile, and will not ask for it again on this stream. */
   #isListenerRefused = false;
-  /** True while a push is taken apart: verdicts wait until all its resources are known. */
-  #isTakingPush = false;
+  /** True while a push is taken apart, or names change: verdicts wait until all is known. */
+  #isHoldingVerdict = false;
 
   constructor(options: {
     readonly stream: InterceptedStream;
     readonly rollouts: PluginRollouts;
+    /**
+     * Names whose last answer was a NACK: Envoy holds something it refused until the repair has its ACK. It outlives
+     * streams, as what Envoy holds does.
+     */
+    readonly unrepaired: Set<string>;
     readonly log: Logger;
   }) {
     this.#stream = options.stream;
     this.#rollouts = options.rollouts;
+    this.#unrepaired = options.unrepaired;
     this.#log = options.log;
     this.#dialect = ecdsDialect(options.stream.kind);
     this.#subscription = new EcdsSubscription(options.stream.kind);
@@ -107,10 +112,13 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
       return;
     }
     const change = this.#subscription.change(request);
-    for (const name of change.droppedNames(this.#rollouts.names())) this.#forget(name);
     // First the names, then the verdict: state of the world reads a change of names as an ACK.
+    this.#isHoldingVerdict = true;
+    for (const name of change.droppedNames(this.#rollouts.names())) this.#forget(name);
     if (change.isForwarded) this.#forwardSubscription(request, message);
+    this.#isHoldingVerdict = false;
     if (request.nonce !== '') this.#takeAnswer(request);
+    this.#answerWhenSettled();
   }
 
   onListenerRequest(message: Uint8Array): void {
@@ -146,7 +154,7 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
     }
     this.#dropSettledNotices();
     this.#latest = { nonce: push.nonce, version: push.version, verdict: 'none' };
-    this.#isTakingPush = true;
+    this.#isHoldingVerdict = true;
     const taken = this.#rollouts.push(push.response, push.version, push.resources);
     const { names, nameless, start } = taken;
     const withdrawn = this.#subscription.withdrawnNames(names, this.#rollouts.names());
@@ -169,7 +177,7 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
       this.#sendNotice(push, [name], `removal of ${name}`);
     }
     if (resources === 0 && push.removedNames.length === 0) this.#sendNotice(push, [], 'empty response');
-    this.#isTakingPush = false;
+    this.#isHoldingVerdict = false;
     this.#answerWhenSettled();
   }
 
@@ -210,8 +218,7 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
     switch (sent.kind) {
       case 'offer':
         if (request.failure === undefined) {
-          this.#rollouts.acknowledged(sent.name, sent.offer);
-          this.#repaired(sent.name);
+          if (this.#rollouts.acknowledged(sent.name, sent.offer)) this.#repaired(sent.name);
         } else {
           this.#unrepaired.add(sent.name);
           this.#rollouts.rejected(sent.name, sent.offer, shortText(request.failure));
@@ -223,7 +230,9 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
           sent.push,
           request.failure === undefined ? undefined : shortText(request.failure),
         );
-        if (request.failure === undefined) this.#outcomes.delete(sent.key);
+        // A newer notice of the same key still waits for its own answer.
+        if (request.failure === undefined && this.#outcomes.get(sent.key)?.push === sent.push)
+          this.#outcomes.delete(sent.key);
         return;
       default:
         sent satisfies never;
@@ -267,13 +276,13 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
     this.#rollouts.withdraw(name);
     this.#outcomes.delete(name);
     this.#unrepaired.delete(name);
-    if (!this.#isTakingPush) this.#answerWhenSettled();
+    this.#answerWhenSettled();
   }
 
   /** The verdict on istiod's newest push, when every resource has one; older pushes are never answered. */
   #answerWhenSettled(): void {
     const latest = this.#latest;
-    if (latest === undefined || this.#isTakingPush) return;
+    if (latest === undefined || this.#isHoldingVerdict) return;
     const untold: string[] = [];
     const told: string[] = [];
     for (const [name, outcome] of this.#outcomes) {

@@ -101,6 +101,7 @@ class Bench {
   up: Seen[] = [];
   ended: GrpcStatus | undefined;
   session: EcdsSession;
+  readonly unrepaired = new Set<string>();
   #streams = 0;
 
   constructor(kind: StreamKind, kept = new MemoryIndex()) {
@@ -134,7 +135,7 @@ class Bench {
       },
     };
     const log = new LogRoot({ format: 'text', levels: new Map(), write: () => undefined }).scope('test');
-    this.session = new EcdsSession({ stream, rollouts: this.rollouts, log });
+    this.session = new EcdsSession({ stream, rollouts: this.rollouts, unrepaired: this.unrepaired, log });
     return this.session;
   }
 
