@@ -213,10 +213,14 @@ export class Gateway {
     return (await httpGet(`${this.agent.statusUrl}/debug/wasm`)).text;
   }
 
-  /** What `/debug/wasm` says of one plugin. */
+  /** What it says of all plugins. */
+  async plugins(): Promise<readonly Record<string, unknown>[]> {
+    return (JSON.parse(await this.debugPage()) as { plugins: Record<string, unknown>[] }).plugins;
+  }
+
+  /** What it says of one. */
   async plugin(name: string): Promise<Record<string, unknown> | undefined> {
-    const page = JSON.parse(await this.debugPage()) as { plugins: Record<string, unknown>[] };
-    return page.plugins.find((plugin) => plugin['name'] === name);
+    return (await this.plugins()).find((plugin) => plugin['name'] === name);
   }
 
   /** Waits until `/debug/wasm` says that this is in force under a name; gives what else it says. */

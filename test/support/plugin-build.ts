@@ -48,6 +48,11 @@ export function buildPluginWithoutAbi(): Promise<BuiltModule> {
   return compile('no-abi', 'no-abi.ts', {});
 }
 
+/** Builds the plugin whose VM traps at a request with the header `x-trap`; all others pass. */
+export function buildTrappingPlugin(): Promise<BuiltModule> {
+  return compile('trap', 'trap.ts', {});
+}
+
 /**
  * Builds the plugin that adds `x-plugin-build: <label>` and the headers of its configuration
  * (`{"response_headers": {...}}`) to each response. Different labels are different modules.
