@@ -1,26 +1,8 @@
 import { describe, test } from 'node:test';
-import * as fc from 'fast-check';
-import { type EcdsStep, EcdsWorld, ecdsSteps } from './ecds-world.ts';
-
-/** The steps that every plugin takes come more often, so that the others find something to disturb. */
-const weights: Readonly<Partial<Record<(typeof ecdsSteps)[number], number>>> = {
-  change: 4,
-  fetched: 5,
-  answer: 7,
-  failed: 2,
-  subscribe: 2,
-};
-
-const steps = fc.array(
-  fc.tuple(
-    fc.oneof(...ecdsSteps.map((step) => ({ arbitrary: fc.constant(step), weight: weights[step] ?? 1 }))),
-    fc.nat(59),
-  ),
-  { maxLength: 60 },
-);
+import { type EcdsStory, play, playRandom } from './ecds-stories.ts';
 
 /** What the property has found so far, shrunk. Each was a bug. */
-const found: readonly (readonly [what: string, steps: readonly (readonly [EcdsStep, number])[]])[] = [
+const found: readonly (readonly [what: string, story: EcdsStory])[] = [
   ['a second empty response before the answer to the first gets its verdict', [['change', 1]]],
   [
     'the ACK of bytes that Envoy refused right before is no ACK',
@@ -83,28 +65,14 @@ const found: readonly (readonly [what: string, steps: readonly (readonly [EcdsSt
 
 describe('whatever happens between istiod, agent, registry and Envoy', () => {
   for (const kind of ['delta', 'sotw'] as const) {
-    const run = async (
-      timers: { readonly tick: (ms: number) => void },
-      choices: readonly (readonly [EcdsStep, number])[],
-    ): Promise<void> => {
-      const world = new EcdsWorld(kind, (ms) => timers.tick(ms));
-      await world.step('subscribe', 0);
-      for (const [step, pick] of choices) await world.step(step, pick);
-      await world.finish();
-    };
-
     test(`the promises are kept over ${kind}`, async (t) => {
-      t.mock.timers.enable({ apis: ['setTimeout'] });
-      await fc.assert(
-        fc.asyncProperty(steps, (choices) => run(t.mock.timers, choices)),
-        { numRuns: 600, seed: 20_261_121 },
-      );
+      await playRandom(t, kind, { numRuns: 600, seed: 20_261_121 });
     });
 
-    for (const [what, choices] of found) {
+    for (const [what, story] of found) {
       test(`${what}, over ${kind}`, async (t) => {
         t.mock.timers.enable({ apis: ['setTimeout'] });
-        await run(t.mock.timers, choices);
+        await play(t, kind, story);
       });
     }
   }

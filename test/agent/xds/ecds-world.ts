@@ -1,6 +1,12 @@
 import assert from 'node:assert/strict';
 import { FetchError, type FetchedModule, type ModuleSource } from '../../../agent/fetch/types.ts';
 import { LogRoot } from '../../../agent/log.ts';
+import {
+  type Policy,
+  type PolicyListener,
+  type PolicySource,
+  permissivePolicy,
+} from '../../../agent/policy/policy-data.ts';
 import { type KeptConfig, LastKnownGood } from '../../../agent/wasm/last-known-good.ts';
 import { PluginRollouts } from '../../../agent/wasm/plugin-rollouts.ts';
 import { EcdsSession } from '../../../agent/xds/ecds-session.ts';
@@ -86,6 +92,37 @@ class Volume implements RecordIndex<KeptConfig> {
   }
 }
 
+/** A policy that the test changes. */
+class HandPolicy implements PolicySource {
+  current: Policy = permissivePolicy;
+  readonly #listeners = new Set<PolicyListener>();
+
+  onChange(listener: PolicyListener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  set(policy: Policy): void {
+    const before = this.current;
+    this.current = policy;
+    for (const listener of this.#listeners) listener(policy, before);
+  }
+}
+
+/** The policies of the model operator, by what they do with remote modules; inline ones are always allowed. */
+export interface WorldPolicies {
+  readonly allow: Policy;
+  /** Refused, and what runs is left alone. */
+  readonly keep: Policy;
+  /** Refused, and what runs is replaced. */
+  readonly stop: Policy;
+  /** Allowed; a first load holds nobody back for long. */
+  readonly hurry: Policy;
+}
+
+/** Where the modules of all plugins are. */
+export const registryHost = 'registry.example';
+
 /** Verdicts on one nonce: a change of names in state of the world is an ACK that nobody meant. */
 type Verdict = 'ack' | 'nack' | 'names';
 
@@ -97,6 +134,9 @@ export class EcdsWorld {
   readonly #kind: StreamKind;
   readonly #tick: (ms: number) => void;
   readonly #volume = new Volume();
+  readonly #policies: WorldPolicies;
+  readonly #policy = new HandPolicy();
+  #policyName: keyof WorldPolicies = 'allow';
   #unrepaired = new Set<string>();
   #nowMs = 1_700_000_000_000;
   #rollouts: PluginRollouts;
@@ -111,6 +151,8 @@ export class EcdsWorld {
   #nonceCount = 0;
   #latestNonce = '';
   readonly #verdicts = new Map<string, Verdict[]>();
+  /** Of pushes under which the policy has changed. */
+  readonly #policedNonces = new Set<string>();
   #toldNames = '';
 
   readonly #wanted = new Set<string>();
@@ -130,8 +172,10 @@ export class EcdsWorld {
   #broken: unknown;
   readonly #inlineIds = new Set<string>();
 
-  constructor(kind: StreamKind, tick: (ms: number) => void) {
+  constructor(kind: StreamKind, policies: WorldPolicies, tick: (ms: number) => void) {
     this.#kind = kind;
+    this.#policies = policies;
+    this.#policy.current = policies.allow;
     this.#tick = tick;
     this.#rollouts = this.#start();
     this.#connect();
@@ -173,6 +217,9 @@ export class EcdsWorld {
       case 'clock-set':
         this.#nowMs += pick % 2 === 0 ? 30 * dayMs : -30 * dayMs;
         break;
+      case 'policy':
+        this.#setPolicy((['allow', 'keep', 'stop', 'hurry'] as const)[pick % 4] ?? 'allow');
+        break;
       case 'disconnect':
         this.#reconnect();
         break;
@@ -188,6 +235,8 @@ export class EcdsWorld {
 
   /** Now every fetch succeeds and Envoy answers all: what must be in force in the end? */
   async finish(): Promise<void> {
+    await this.#checkStopped();
+    this.#setPolicy('allow');
     for (let round = 0; round < 12; round++) {
       for (let index = this.#fetches.length; index > 0; index--) this.#fetched(0);
       await this.#turn();
@@ -217,6 +266,20 @@ export class EcdsWorld {
     if (!isBad && verdicts.length > 0)
       assert.notEqual(verdicts.at(-1), 'nack', 'istiod knows of the healing');
     await this.#rollouts.close();
+  }
+
+  /** Under a policy that stops modules, Envoy runs none once it has taken what it was sent. */
+  async #checkStopped(): Promise<void> {
+    if (this.#policyName !== 'stop') return;
+    for (let round = 0; round < 4; round++) {
+      while (this.#queue.length > 0) this.#answer();
+      await this.#turn();
+    }
+    for (const [name, { running }] of this.#filters) {
+      if (running?.kind !== 'module' || !this.#plugins.has(name)) continue;
+      const id = `${name}-${running.generation}`;
+      assert.ok(this.#inlineIds.has(id), `${id} runs, and the policy stops it`);
+    }
   }
 
   #change(name: string, pick: number): void {
@@ -255,6 +318,7 @@ export class EcdsWorld {
         get: async (digest) => ({ digest, path: `/${digest}`, sizeBytes: 8 }),
         setReferences: () => undefined,
       },
+      policy: this.#policy,
       lastKnownGood: new LastKnownGood({ index: this.#volume, now: () => this.#nowMs }),
       metrics: new WasmMetrics(new MetricRegistry()),
       log,
@@ -426,12 +490,20 @@ export class EcdsWorld {
     if (added.length > 0) queueMicrotask(() => this.#respond(isSotw ? [...this.#subscribed] : added));
   }
 
+  /** A policy that stops or frees what istiod has had a verdict on makes another one. */
+  #setPolicy(name: keyof WorldPolicies): void {
+    this.#policyName = name;
+    this.#policedNonces.add(this.#latestNonce);
+    this.#policy.set(this.#policies[name]);
+  }
+
   #take(nonce: string, verdict: Verdict): void {
     const verdicts = this.#verdicts.get(nonce) ?? [];
     verdicts.push(verdict);
     this.#verdicts.set(nonce, verdicts);
     const meant = verdicts.filter((one) => one !== 'names').join(' ');
-    const isAllowed = ['', 'ack', 'nack', 'nack ack'].includes(meant);
+    assert.doesNotMatch(meant, /\b(\w+) \1\b/, 'no verdict is told twice');
+    const isAllowed = ['', 'ack', 'nack', 'nack ack'].includes(meant) || this.#policedNonces.has(nonce);
     assert.ok(isAllowed, `one first verdict, at most one healing: ${verdicts.join(' ')}`);
   }
 
@@ -460,7 +532,10 @@ export class EcdsWorld {
     if (offered.kind !== 'module') return;
     const id = `${name}-${offered.generation}`;
     assert.ok(this.#verified.has(id) || this.#inlineIds.has(id), `${id} was verified before it was sent`);
+    const isRemote = !this.#inlineIds.has(id);
+    if (isRemote) assert.notEqual(this.#policyName, 'stop', `${id} is stopped by the policy`);
     if (this.#ranLast.get(name) === id) return;
+    if (isRemote) assert.notEqual(this.#policyName, 'keep', `${id} is refused by the policy`);
     const newest = this.#newestSent.get(name) ?? 0;
     assert.ok(offered.generation >= newest, `${id} does not overtake ${newest}`);
     this.#newestSent.set(name, offered.generation);
@@ -590,6 +665,7 @@ export const ecdsSteps = [
   'listener',
   'clock',
   'clock-set',
+  'policy',
   'disconnect',
   'restart',
 ] as const;
@@ -604,7 +680,7 @@ function resourceOf(name: string, plugin: Plugin): codec.Any {
   const { generation, strategy, code, isBad } = plugin;
   const common = { name, failurePolicy: failurePolicy[strategy] };
   return code === 'remote'
-    ? pluginResource({ ...common, url: `oci://registry.example/${name}-${generation}` })
+    ? pluginResource({ ...common, url: `oci://${registryHost}/${name}-${generation}` })
     : pluginResource({
         ...common,
         code: 'inline',
