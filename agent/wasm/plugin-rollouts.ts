@@ -21,6 +21,7 @@ import { type NamelessResource, type PushedResource, planResources } from './pus
 import { RejectedConfigs } from './rejected-configs.ts';
 import {
   type ConfigEnvelope,
+  isAckTrue,
   isPreparing,
   type Offer,
   type PreparedConfig,
@@ -173,12 +174,14 @@ export class PluginRollouts {
     return [...this.#plugins.keys()];
   }
 
-  /** False when Envoy does not run the offer for all that: it had refused the same bytes right before. */
+  /** False when Envoy does not run the offer for all that. */
   acknowledged(name: string, offer: number): boolean {
-    const answered = this.#offer(name, offer);
+    const before = this.#stateOf(name);
+    const answered = before?.inFlight.find(({ number }) => number === offer);
+    const isTrue = before === undefined || answered === undefined || isAckTrue(before, answered);
     this.#answer(name, { kind: 'acknowledged', offer });
     const running = this.#plugins.get(name)?.state.acknowledged;
-    if (running?.number !== offer) return answered?.refusal === undefined;
+    if (running?.number !== offer) return isTrue;
     this.#rejected.delete(running.config.bytes);
     if (running.content === 'plugin') this.#kept.keep(name, running.config);
     return true;
@@ -186,7 +189,7 @@ export class PluginRollouts {
 
   rejected(name: string, offer: number, reason: string): void {
     this.#options.log.warn('Envoy rejected an extension config', { name, reason });
-    const rejected = this.#offer(name, offer);
+    const rejected = this.#stateOf(name)?.inFlight.find(({ number }) => number === offer);
     if (rejected !== undefined) {
       this.#rejected.add(rejected.config.bytes, reason);
       const plugin = this.#plugins.get(name);
@@ -196,10 +199,8 @@ export class PluginRollouts {
     this.#answer(name, { kind: 'rejected', offer, reason });
   }
 
-  /** One that Envoy has not answered. */
-  #offer(name: string, offer: number): Offer | undefined {
-    const state = this.#plugins.get(name)?.state ?? this.#unanswered.get(name);
-    return state?.inFlight.find(({ number }) => number === offer);
+  #stateOf(name: string): RolloutState | undefined {
+    return this.#plugins.get(name)?.state ?? this.#unanswered.get(name);
   }
 
   #answer(name: string, event: RolloutEvent): void {

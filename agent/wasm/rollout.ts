@@ -50,11 +50,6 @@ export interface Offer {
   readonly push: number;
   readonly content: OfferContent;
   readonly config: PreparedConfig;
-  /**
-   * Why Envoy refused the same bytes right before it. It then acknowledges them without looking, and goes on without
-   * them: such an ACK counts as the same refusal.
-   */
-  readonly refusal?: string;
 }
 
 /** How far the newest push has come. */
@@ -87,6 +82,8 @@ export interface RolloutState {
   readonly inFlight: readonly Offer[];
   /** What Envoy has ACKed last; undefined when it runs nothing of this name. */
   readonly acknowledged: Offer | undefined;
+  /** What Envoy has refused last, unless it has accepted something since. */
+  readonly refused: { readonly config: PreparedConfig; readonly reason: string } | undefined;
   /** Numbers of offers that policy wants out of Envoy. They are not sent again, and count as nothing that runs. */
   readonly stopped: ReadonlySet<number>;
 }
@@ -159,6 +156,7 @@ export const initialRollout: RolloutState = {
   progress: { kind: 'none' },
   inFlight: [],
   acknowledged: undefined,
+  refused: undefined,
   stopped: new Set(),
 };
 
@@ -385,14 +383,23 @@ function isSame(a: PreparedConfig, b: PreparedConfig): boolean {
   return Buffer.compare(a.bytes, b.bytes) === 0;
 }
 
+/**
+ * False for the ACK of bytes that Envoy has just refused: it compares them with what it was given last, and
+ * acknowledges them without a look, while what ran before goes on. It counts as the same refusal.
+ */
+export function isAckTrue({ refused }: RolloutState, offer: Offer): boolean {
+  return refused === undefined || !isSame(refused.config, offer.config);
+}
+
 function acknowledge(state: RolloutState, number: number, nextOffer: () => number): Transition {
   const offer = state.inFlight.find((candidate) => candidate.number === number);
   if (offer === undefined) return unchanged(state);
-  if (offer.refusal !== undefined) return reject(state, number, offer.refusal, nextOffer);
+  if (state.refused !== undefined && !isAckTrue(state, offer))
+    return reject(state, number, state.refused.reason, nextOffer);
   const inFlight = state.inFlight.filter((candidate) => candidate.number !== number);
   // A withdrawn resource is forgotten: whether Envoy still holds it cannot be known.
-  if (state.push === 0) return unchanged({ ...state, inFlight });
-  const next: RolloutState = { ...state, inFlight, acknowledged: offer };
+  if (state.push === 0) return unchanged({ ...state, inFlight, refused: undefined });
+  const next: RolloutState = { ...state, inFlight, acknowledged: offer, refused: undefined };
   const isWanted =
     offer.content === 'plugin' && offer.push === state.push && state.progress.kind === 'offered';
   if (!isWanted) return unchanged(next);
@@ -407,12 +414,9 @@ function acknowledge(state: RolloutState, number: number, nextOffer: () => numbe
 function reject(state: RolloutState, number: number, reason: string, nextOffer: () => number): Transition {
   const offer = state.inFlight.find((candidate) => candidate.number === number);
   if (offer === undefined) return unchanged(state);
-  const inFlight = doubtSame(
-    offer,
-    reason,
-    state.inFlight.filter((candidate) => candidate.number !== number),
-  );
-  let next: Transition = { state: { ...state, inFlight }, effects: [] };
+  const inFlight = state.inFlight.filter((candidate) => candidate.number !== number);
+  const refused = { config: offer.config, reason };
+  let next: Transition = { state: { ...state, inFlight, refused }, effects: [] };
   if (offer.content === 'plugin' && offer.push === state.push && state.progress.kind === 'offered') {
     // Not tried again by itself: the same bytes would be refused again.
     next = {
@@ -424,13 +428,6 @@ function reject(state: RolloutState, number: number, reason: string, nextOffer: 
   if (inFlight.length > 0) return next;
   const repair = repairAfter(offer, state);
   return repair === undefined ? next : send(next, repair, next.state.progress, nextOffer);
-}
-
-/** Marks what Envoy gets right after a refused offer and with the same bytes. */
-function doubtSame(rejected: Offer, refusal: string, inFlight: readonly Offer[]): readonly Offer[] {
-  const other = inFlight.findIndex(({ config }) => !isSame(config, rejected.config));
-  const sameCount = other === -1 ? inFlight.length : other;
-  return inFlight.map((offer, index) => (index < sameCount ? { ...offer, refusal } : offer));
 }
 
 function repairAfter(rejected: Offer, state: RolloutState): NewOffer | undefined {

@@ -135,9 +135,7 @@ export function mapRollout(): readonly MapRow[] {
 /** States that differ in offer numbers only are one. */
 function keyOf(state: RolloutState, pushCount: number): string {
   const offer = (one: RolloutState['acknowledged']): unknown =>
-    one === undefined
-      ? null
-      : [one.push, one.content, Buffer.from(one.config.bytes).toString(), one.refusal ?? ''];
+    one === undefined ? null : [one.push, one.content, Buffer.from(one.config.bytes).toString()];
   return JSON.stringify([
     pushCount,
     state.push,
@@ -148,6 +146,7 @@ function keyOf(state: RolloutState, pushCount: number): string {
       : null,
     state.inFlight.map(offer),
     offer(state.acknowledged),
+    state.refused === undefined ? null : Buffer.from(state.refused.config.bytes).toString(),
     [...state.inFlight, state.acknowledged].map((one) => one !== undefined && state.stopped.has(one.number)),
   ]);
 }

@@ -172,6 +172,28 @@ describe('the rollout of one extension config', () => {
       ['send 1:a', 'settle 1 ok', 'send 2:b', 'settle 2 bad', 'send 3:a'],
     ],
     [
+      'the ACK of bytes that Envoy refused right before counts as the same refusal',
+      [ready(1, 'a'), ack(1), ready(2, 'b'), ready(3, 'b'), nack(2), ack(3), ack(4)],
+      ['send 1:a', 'settle 1 ok', 'send 2:b', 'send 3:b', 'settle 3 bad', 'send 4:a'],
+    ],
+    [
+      'an ACK of the same bytes is true once Envoy has run others',
+      [ready(1, 'a'), nack(1), ready(2, 'b'), ack(2), ready(3, 'a'), ack(3)],
+      ['send 1:a', 'settle 1 bad', 'send 2:b', 'settle 2 ok', 'send 3:a', 'settle 3 ok'],
+    ],
+    [
+      'a rejected plugin is replaced by its own stand-in, not by that of the config before',
+      [
+        { kind: 'pushed-remote', push: 1, standIns: [fallback('open')] },
+        failed(1, false),
+        ack(1),
+        remote(2),
+        prepared(2, 'b'),
+        nack(2),
+      ],
+      ['prepare 1', 'settle 1 gone', 'send 1:open', 'prepare 2', 'send 2:b', 'settle 2 bad', 'send 3:rbac'],
+    ],
+    [
       'a rejected first plugin is replaced by its stand-in',
       [remote(1), prepared(1, 'a'), nack(1), ack(2)],
       ['prepare 1', 'send 1:a', 'settle 1 bad', 'send 2:rbac'],

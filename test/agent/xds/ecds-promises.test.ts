@@ -50,6 +50,17 @@ const found: readonly (readonly [what: string, story: EcdsStory])[] = [
     ],
   ],
   [
+    'such an ACK is not believed on the next stream either, when the refusal was long ago',
+    [
+      ['answer', 0],
+      ['answer', 0],
+      ['change', 0],
+      ['answer', 0],
+      ['clock-set', 0],
+      ['disconnect', 0],
+    ],
+  ],
+  [
     'a change of names that settles a push goes up before the verdict',
     [
       ['answer', 0],
