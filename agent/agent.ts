@@ -12,6 +12,7 @@ import { type BootstrapFacts, buildBootstrap } from './envoy/bootstrap.ts';
 import { writeBootstrapFile, writeGrpcBootstrapFile } from './envoy/bootstrap-file.ts';
 import { Drain } from './envoy/drain.ts';
 import { buildGrpcBootstrap, GrpcBootstrapReadiness } from './envoy/grpc-bootstrap.ts';
+import { PluginVms, reportVms, type VmReading } from './envoy/plugin-vms.ts';
 import { describeExit, type EnvoyExit, EnvoyProcess } from './envoy/process.ts';
 import { EnvoyReadiness } from './envoy/readiness.ts';
 import type { WorkloadIdentity } from './identity/identity.ts';
@@ -25,6 +26,7 @@ import { StatsMerge } from './status/stats-merge.ts';
 import { statusRoutes } from './status/status-routes.ts';
 import { StatusServer } from './status/status-server.ts';
 import type { Termination } from './termination.ts';
+import { shortPluginName } from './wasm/plugin-name.ts';
 import type { WasmPart } from './wasm-part.ts';
 import { ecdsInterceptor } from './xds/ecds-interceptor.ts';
 import { AdsRelay } from './xds/relay.ts';
@@ -117,6 +119,7 @@ class Agent implements AsyncDisposable {
   readonly #side: SideParts;
   readonly #drain: Drain;
   readonly #envoyReadiness: EnvoyReadiness;
+  readonly #vms: PluginVms;
   readonly #relay: AdsRelay;
   readonly #status: StatusServer | undefined;
   readonly #identityMetrics: IdentityMetrics;
@@ -142,6 +145,13 @@ class Agent implements AsyncDisposable {
     const admin = new HttpAdminClient({ host: config.envoy.localHost, port: config.envoy.adminPort });
     this.#drain = new Drain(config.envoy, { admin, log: logRoot.scope('default') });
     this.#envoyReadiness = new EnvoyReadiness({ admin });
+    this.#vms = new PluginVms({ admin });
+    this.#wasmMetrics.plugins.watchVms(async () => {
+      const reading = await this.#lookAtVms();
+      // An Envoy that does not answer is a failed scrape of Envoy's own part.
+      if (reading?.kind !== 'seen') return [];
+      return reading.vms.map((vm) => ({ ...vm, plugin: shortPluginName(vm.plugin) }));
+    });
     this.#relay = new AdsRelay({
       config: config.xds,
       interceptors: [
@@ -294,12 +304,20 @@ class Agent implements AsyncDisposable {
     this.#wasmMetrics.plugins.watchPolicy(() => policy.facts());
   }
 
-  #debugPage(): unknown {
+  /** Undefined where there is nothing to look at: Envoy is not asked in pods without plugins. */
+  async #lookAtVms(): Promise<VmReading | undefined> {
+    const { isEnabled } = this.#config.envoy;
+    if (!isEnabled || (this.#openWasm?.rollouts.names().length ?? 0) === 0) return undefined;
+    return await this.#vms.look();
+  }
+
+  async #debugPage(): Promise<unknown> {
     return {
       nodeId: this.#config.nodeId,
       isConversionEnabled: this.#config.wasm.isConversionEnabled,
       policy: this.#policy?.status(),
       plugins: this.#openWasm?.rollouts.snapshot() ?? [],
+      vms: reportVms(await this.#lookAtVms()),
       xds: this.#relay.snapshot,
     };
   }

@@ -32,6 +32,15 @@ export interface PolicyFacts {
   readonly problemCount: number;
 }
 
+/** What Envoy says of the VM of one plugin that failed while it served, since Envoy's start. */
+export interface VmFacts {
+  /** `namespace.name`. */
+  readonly plugin: string;
+  readonly reloadCount: number;
+  readonly failedReloadCount: number;
+  readonly refusedCount: number;
+}
+
 /** Where the bytes of a module were looked for. */
 export type FetchOrigin = 'cache' | 'layout' | 'http' | 'oci' | 'none';
 
@@ -67,6 +76,7 @@ export class PluginMetrics {
   readonly fetchedBytes: (origin: FetchOrigin, byteCount: number) => void;
   readonly evicted: (reason: EvictionReason, count: number) => void;
   #plugins: () => readonly PluginFacts[] = () => [];
+  #vms: () => Promise<readonly VmFacts[]> = async () => [];
   #cache: (() => CacheFacts) | undefined;
   #policy: (() => PolicyFacts) | undefined;
 
@@ -131,6 +141,7 @@ export class PluginMetrics {
       if (count > 0) evictions({ reason }, count);
     };
     this.#addPluginGauges(registry);
+    this.#addVmCounter(registry);
     this.#addCacheGauges(registry);
     this.#addPolicyGauges(registry);
   }
@@ -138,6 +149,11 @@ export class PluginMetrics {
   /** From now on each scrape asks `plugins`, in place of what was given before. */
   watchPlugins(plugins: () => readonly PluginFacts[]): void {
     this.#plugins = plugins;
+  }
+
+  /** From now on each scrape asks `vms`, in place of what was given before. */
+  watchVms(vms: () => Promise<readonly VmFacts[]>): void {
+    this.#vms = vms;
   }
 
   /** From now on each scrape asks `cache`, in place of what was given before. */
@@ -204,6 +220,30 @@ export class PluginMetrics {
           ),
           Math.max,
         ),
+    );
+  }
+
+  #addVmCounter(registry: MetricRegistry): void {
+    registry.watchedCounter(
+      {
+        name: 'ferry_wasm_vm_reloads_total',
+        help: 'What Envoy did about the VMs of plugins that failed while they served.',
+        labelNames: ['plugin', 'result'],
+      },
+      async () => {
+        const samples = (await this.#vms()).flatMap((vm, index) => {
+          const plugin = index < maxPluginCount ? vm.plugin.slice(0, maxLabelLength) : otherPlugins;
+          const values = {
+            success: vm.reloadCount,
+            failure: vm.failedReloadCount,
+            refused_request: vm.refusedCount,
+          };
+          return Object.entries(values)
+            .filter(([, value]) => value > 0)
+            .map(([result, value]) => ({ labels: { plugin, result }, value }));
+        });
+        return gather(samples, (left, right) => left + right);
+      },
     );
   }
 

@@ -89,6 +89,18 @@ export class MetricRegistry {
     });
   }
 
+  /** A counter that somebody else keeps, read when it is scraped. It is absent while `read` gives an empty list. */
+  watchedCounter(options: MetricOptions, read: () => Promise<readonly Sample[]>): void {
+    this.#add(options.name, async () => [
+      {
+        name: `${metricPrefix}${options.name}`,
+        help: options.help,
+        type: 'counter',
+        samples: await read(),
+      },
+    ]);
+  }
+
   /** Families that are read together at scrape time. `name` is for error texts. */
   collector(
     name: string,

@@ -7,7 +7,8 @@ import {
   sizeWords,
   spanWords,
 } from '../status/plugin-words.ts';
-import type { ReportedPlugin, WasmReport } from '../status/wasm-report.ts';
+import { otherVms, vmOf, vmWords } from '../status/vm-words.ts';
+import type { ReportedPlugin, ReportedVm, WasmReport } from '../status/wasm-report.ts';
 import { shortPluginName } from '../wasm/plugin-name.ts';
 import { visible, wrap } from './terminal-text.ts';
 
@@ -43,6 +44,7 @@ export function formatStatusTable(report: WasmReport, options: StatusTableOption
     ...field('node', report.nodeId),
     ...field('istiod', connectionWords(report, nowMs)),
     ...policyLines(report),
+    ...vmFields(report),
     ...field(
       'plugins',
       report.isConversionEnabled ? countWords(plugins) : 'relayed untouched, by configuration',
@@ -57,9 +59,26 @@ export function formatStatusTable(report: WasmReport, options: StatusTableOption
   const line = (cells: readonly Cell[]): string => formatRow(cells, widths, isColoured);
   const body = rows.flatMap((cells, index) => {
     const plugin = plugins[index];
-    return [...splitName(cells).map(line), ...(plugin === undefined ? [] : reasonLines(plugin))];
+    return [
+      ...splitName(cells).map(line),
+      ...(plugin === undefined ? [] : [...reasonLines(plugin), ...vmLines(vmOf(report, plugin.name))]),
+    ];
   });
   return `${[...head, '', line(titles.map((text) => ({ text }))), ...body].join('\n')}\n`;
+}
+
+function vmLines(vm: ReportedVm | undefined): readonly string[] {
+  if (vm === undefined) return [];
+  return wrap(`vm: ${vmWords(vm)}`, maxWidth - gap.length).map((text) => `${gap}${text}`);
+}
+
+/** Of no plugin here, and why nothing is known of any. */
+function vmFields(report: WasmReport): readonly string[] {
+  const problem = report.vms?.problem;
+  return [
+    ...otherVms(report).flatMap((vm) => field('vm', `${vm.plugin}: ${vmWords(vm)}`)),
+    ...(problem === undefined ? [] : field('vms', `whether any fails is not known: ${problem}`)),
+  ];
 }
 
 function policyLines({ policy }: WasmReport): readonly string[] {

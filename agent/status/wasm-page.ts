@@ -11,8 +11,9 @@ import {
   sizeWords,
   spanWords,
 } from './plugin-words.ts';
+import { otherVms, vmOf, vmWords } from './vm-words.ts';
 import { pageScript, pageStyle } from './wasm-page-assets.ts';
-import type { ReportedEvent, ReportedPlugin, WasmReport } from './wasm-report.ts';
+import type { ReportedEvent, ReportedPlugin, ReportedVm, WasmReport } from './wasm-report.ts';
 
 /**
  * `/debug/wasm` for people: one HTML document that needs nothing else, to be sent with `pagePolicy`. Every value of
@@ -33,7 +34,8 @@ ${policyNote(report, nowMs)}
 istiod ${connectionWords(report, nowMs)}<br>
 As of ${timeOf(new Date(nowMs).toISOString())}, <a href="?format=json">as JSON</a></p>
 ${emptyNote(report)}
-${plugins.map((plugin) => pluginCard(plugin, nowMs))}
+${vmNotes(report)}
+${plugins.map((plugin) => pluginCard(plugin, vmOf(report, plugin.name), nowMs))}
 </main>`,
   );
 }
@@ -102,7 +104,7 @@ function emptyNote({ isConversionEnabled, plugins }: WasmReport): Markup | undef
   return plugins.length > 0 ? undefined : html`<p>istiod has sent no extension config to this proxy.</p>`;
 }
 
-function pluginCard(plugin: ReportedPlugin, nowMs: number): Markup {
+function pluginCard(plugin: ReportedPlugin, vm: ReportedVm | undefined, nowMs: number): Markup {
   const { name, state, inForce, history } = plugin;
   const runs = inForce !== 'plugin' ? inForce : state === 'active' ? 'newest' : 'earlier';
   const isOpen = state === 'failed';
@@ -112,6 +114,7 @@ function pluginCard(plugin: ReportedPlugin, nowMs: number): Markup {
 <header><h2>${shortPluginName(name)}</h2><span class="badge ${state}">${state}</span><span
  class="badge ${runs}">runs ${inForceWords(plugin)}</span></header>
 <p>${situationOf(plugin)}${nextTry(plugin, nowMs)}</p>
+${vm === undefined ? undefined : html`<p class="why past">${vmWords(vm)}</p>`}
 ${refusedRunning(plugin)}${failure(plugin)}
 ${factList(mainFacts(plugin, nowMs))}
 <details id="more-${id}"><summary>Digests, file, version</summary>
@@ -120,6 +123,17 @@ ${factList(moreFacts(plugin))}</details>
 <ol>${history.toReversed().map((event) => historyItem(event, nowMs))}</ol></details>
 </article>
 `;
+}
+
+/** VMs of no plugin here, and why nothing is known of any. */
+function vmNotes(report: WasmReport): Markup[] {
+  const problem = report.vms?.problem;
+  return [
+    ...otherVms(report).map((vm) => html`<p class="why past">${vm.plugin}: ${vmWords(vm)}</p>`),
+    ...(problem === undefined
+      ? []
+      : [html`<p class="muted small">Whether VMs fail is not known: ${problem}</p>`]),
+  ];
 }
 
 function nextTry(plugin: ReportedPlugin, nowMs: number): Markup | undefined {

@@ -85,12 +85,27 @@ const policySchema = z.object({
   refusedAt: z.optional(time),
 });
 
+/** `failed` are those that failed while they served; `problem` says why Envoy could not be asked. */
+const vmsSchema = z.object({
+  failed: z.array(
+    z.object({
+      plugin: z.string(),
+      reloadCount: z.number(),
+      failedReloadCount: z.number(),
+      refusedCount: z.number(),
+    }),
+  ),
+  problem: z.optional(z.string()),
+});
+
 const reportSchema = z.object({
   nodeId: z.string(),
   isConversionEnabled: z.boolean(),
   /** Absent: no policy file is named. */
   policy: z.optional(policySchema),
   plugins: z.array(pluginSchema),
+  /** Absent: there is no plugin, or no Envoy of the agent's own. */
+  vms: z.optional(vmsSchema),
   xds: z.object({
     discoveryAddress: z.string(),
     stream: z.optional(streamSchema),
@@ -107,6 +122,7 @@ const reportSchema = z.object({
 
 export type WasmReport = z.infer<typeof reportSchema>;
 export type ReportedPlugin = z.infer<typeof pluginSchema>;
+export type ReportedVm = z.infer<typeof vmsSchema>['failed'][number];
 export type ReportedEvent = z.infer<typeof eventSchema>;
 
 /** The report, or the first thing in the value that is none. */

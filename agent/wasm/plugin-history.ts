@@ -103,6 +103,9 @@ export function noteOf(
       return { what: 'failed', why: event.reason };
     case 'acknowledged': {
       const offer = offerOf(before, event.offer);
+      // An ACK that is none: Envoy had refused the same bytes before.
+      if (after.progress !== before.progress && after.progress.kind === 'failed')
+        return { what: 'rejected', why: after.progress.reason };
       return offer === undefined || after.acknowledged !== offer ? undefined : noteOfAck(offer, after, facts);
     }
     case 'rejected':

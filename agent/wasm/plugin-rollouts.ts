@@ -378,6 +378,9 @@ export class PluginRollouts {
       plugin.record = { ...plugin.record, stateSinceMs: nowMs, activeAtMs };
     }
     if (event.kind === 'rejected') noteFailure(plugin, event.reason, this.#now());
+    const { progress } = state;
+    if (event.kind === 'acknowledged' && progress.kind === 'failed' && plugin.state.progress !== progress)
+      noteFailure(plugin, progress.reason, this.#now());
     this.#remember(plugin, event, state);
     plugin.state = state;
     this.#pin(name, state);

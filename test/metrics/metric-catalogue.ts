@@ -50,6 +50,11 @@ class KeepingRegistry extends MetricRegistry {
     super.computedGauge(options, compute);
   }
 
+  override watchedCounter(options: MetricOptions, read: () => Promise<readonly Sample[]>): void {
+    this.#keep(options, 'counter');
+    super.watchedCounter(options, read);
+  }
+
   override collector(
     name: string,
     collect: () => readonly CollectedFamily[] | Promise<readonly CollectedFamily[]>,

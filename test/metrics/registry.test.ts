@@ -70,6 +70,17 @@ test('a computed gauge is absent while there is nothing to compute', async () =>
   assert.ok(lines.includes('istio_agent_labelled{resource_name="default"} -1'));
 });
 
+test('a counter that somebody else keeps is read at each scrape, and absent while there is none', async () => {
+  const registry = new MetricRegistry();
+  const samples: { labels: { plugin: string }; value: number }[] = [];
+  registry.watchedCounter({ name: 'seen_total', help: 'Seen.', labelNames: ['plugin'] }, async () => samples);
+  assert.equal(await registry.exposition(), '');
+  samples.push({ labels: { plugin: 'a' }, value: 7 });
+  const lines = (await registry.exposition()).split('\n');
+  assert.ok(lines.includes('# TYPE istio_agent_seen_total counter'));
+  assert.ok(lines.includes('istio_agent_seen_total{plugin="a"} 7'));
+});
+
 test('a source that fails is left out and named, the others stay', async () => {
   const registry = new MetricRegistry();
   registry.counter({ name: 'good_total', help: 'Good.' })();

@@ -91,6 +91,29 @@ local-lua-like-filter    active     plugin          -       -         -         
     );
   });
 
+  test('tells of VMs that failed while they served, under their plugins, and of others above', () => {
+    const counts = { reloadCount: 2, failedReloadCount: 1, refusedCount: 1 };
+    const page = fixtureReport(fixturePlugins.filter(({ state }) => state === 'active'));
+    page['vms'] = {
+      failed: [
+        { plugin: 'istio-system.basic-auth~istio-translated-wasmplugin', ...counts },
+        { plugin: 'in-a-listener', reloadCount: 1, failedReloadCount: 0, refusedCount: 0 },
+      ],
+    };
+    const table = formatStatusTable(reportOf(page), { nowMs: fixtureNowMs, isColoured: false });
+    assert.match(
+      table,
+      /^vm {7}in-a-listener: The VM failed while it served: Envoy started it again once\.$/m,
+    );
+    assert.match(
+      table,
+      /^istio-system\.basic-auth .*\n {2}vm: The VM failed while it served: Envoy started it again 2 times, could not start it again once,\n {2}1 request was refused meanwhile\.$/m,
+    );
+    page['vms'] = { failed: [], problem: 'GET /stats: refused' };
+    const unseen = formatStatusTable(reportOf(page), { nowMs: fixtureNowMs, isColoured: false });
+    assert.match(unseen, /^vms {6}whether any fails is not known: GET \/stats: refused$/m);
+  });
+
   test('fits into 100 columns with the longest of everything', () => {
     const [plugin] = fixturePlugins;
     assert.ok(plugin);

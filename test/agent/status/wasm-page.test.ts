@@ -242,6 +242,34 @@ describe('the page in a browser', { skip: browser.skipReason }, () => {
     });
   }
 
+  test('tells of VMs that failed while they served, with their plugins', async () => {
+    const page = fixtureReport();
+    const counts = { reloadCount: 1, failedReloadCount: 0, refusedCount: 5 };
+    page['vms'] = {
+      failed: [
+        { plugin: 'istio-system.basic-auth~istio-translated-wasmplugin', ...counts },
+        { plugin: `other${hostileText}`, ...counts },
+      ],
+      problem: `nobody answers${hostileText}`,
+    };
+    await using fixture = await start(() => page);
+    await chromium.setScreen(screens['phone-dark'] ?? { width: 1, height: 1, scheme: 'dark', isPhone: true });
+    await chromium.visit(`http://127.0.0.1:${fixture.server.port}/debug/wasm`);
+    const words =
+      'The VM failed while it served: Envoy started it again once, 5 requests were refused meanwhile.';
+    const card = `document.querySelector('[data-plugin*="basic-auth"]').innerText`;
+    assert.ok(String(await chromium.evaluate(card)).includes(words));
+    const others = String(await chromium.evaluate(`document.querySelector('main').textContent`));
+    assert.ok(others.includes(`other${hostileText}: ${words}`));
+    assert.ok(others.includes(`Whether VMs fail is not known: nobody answers${hostileText}`));
+    assert.equal(await chromium.evaluate(`document.querySelectorAll('main script, main img').length`), 0);
+    assert.equal(await chromium.evaluate('document.documentElement.scrollWidth'), 380);
+    if (picturesFolder !== undefined) {
+      await mkdir(picturesFolder, { recursive: true });
+      await writeFile(join(picturesFolder, 'vms-phone-dark.png'), await chromium.screenshot());
+    }
+  });
+
   test('shows hostile text as text, in every field that has text', async () => {
     const [plugin] = fixturePlugins;
     assert.ok(plugin);

@@ -84,6 +84,21 @@ describe('what is told of a rollout', () => {
       ],
     ],
     [
+      'an ACK of bytes that Envoy had refused right before',
+      [
+        { kind: 'pushed-ready', push: 1, config: config('a') },
+        nack(1),
+        { kind: 'pushed-ready', push: 2, config: config('a') },
+        ack(2),
+      ],
+      [
+        'pushed: needs no download, sent to Envoy',
+        'rejected: bad',
+        'pushed: needs no download, sent to Envoy',
+        'rejected: bad',
+      ],
+    ],
+    [
       'the config from before a restart',
       [remote(1), { kind: 'remembered', push: 1, config: config('kept') }, failed(1), ack(1)],
       [pushed, 'failed: gone', 'last-known-good: Envoy had accepted it before the agent was restarted'],
