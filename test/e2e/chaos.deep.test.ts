@@ -72,6 +72,20 @@ class Chaos {
     );
   }
 
+  /** What istiod was told was about its newest push, and each push had one NACK at most. */
+  assertVerdicts(): void {
+    const { entries } = this.gateway.controlPlane.journal;
+    const nackCounts = new Map<string, number>();
+    for (const entry of entries) {
+      if (entry.kind !== 'request' || !entry.request.typeUrl.endsWith('.TypedExtensionConfig')) continue;
+      assert.notEqual(entry.verdict, 'stale_nack', 'an older push is never answered with a NACK');
+      if (entry.verdict !== 'nack') continue;
+      const key = `${entry.streamId} ${entry.request.nonce}`;
+      nackCounts.set(key, (nackCounts.get(key) ?? 0) + 1);
+    }
+    for (const [nonce, count] of nackCounts) assert.equal(count, 1, nonce);
+  }
+
   /** Requests without pause until `stop` is called; gives all that they showed. */
   watch(): { stop: () => Promise<ReadonlySet<string>> } {
     const stopped = new AbortController();
@@ -130,8 +144,88 @@ for (const mode of modes) {
           [first.shown, last.shown].sort(),
           'no request was lost or unfiltered',
         );
+        chaos.assertVerdicts();
       });
     }
+
+    test('a slow trickle: the old build serves until the new one is whole', async (t) => {
+      const chaos = await Chaos.start(t, mode);
+      const { controlPlane, registry } = chaos.gateway;
+      const first = chaos.push(await chaos.publish('one'), 'one');
+      await chaos.until(first.shown);
+      const url = await chaos.publish('two');
+      const drops = Array.from({ length: 60 }, (_, index) => ({
+        kind: 'stall' as const,
+        afterBytes: (index + 1) * 100,
+        until: () => sleep(50),
+      }));
+      registry.http.script(blobs, ...drops);
+      const watching = chaos.watch();
+      const second = chaos.push(url, 'two');
+      await chaos.until(second.shown);
+      await controlPlane.waitForAck('ecds', { version: second.version });
+      const seen = await watching.stop();
+      assert.deepEqual([...seen].sort(), [first.shown, second.shown].sort());
+      assert.equal(controlPlane.counter('pilot_total_xds_rejects', 'ecds'), 0);
+      chaos.assertVerdicts();
+    });
+
+    test('a newer push ends a trickle that would not', async (t) => {
+      const chaos = await Chaos.start(t, mode);
+      const { controlPlane, registry } = chaos.gateway;
+      const urls = [await chaos.publish('one'), await chaos.publish('two')];
+      const first = chaos.push(urls[0] ?? '', 'one');
+      await chaos.until(first.shown);
+      const stalled = Promise.withResolvers<void>();
+      const until = async (): Promise<void> => {
+        stalled.resolve();
+        await new Promise(() => undefined);
+      };
+      registry.http.script({ ...blobs, times: 1 }, { kind: 'stall', afterBytes: 1_000, until });
+      chaos.push(urls[1] ?? '', 'two');
+      await stalled.promise;
+      const last = chaos.push(await chaos.publish('three'), 'three');
+      await chaos.until(last.shown);
+      await controlPlane.waitForAck('ecds', { version: last.version });
+      chaos.assertVerdicts();
+    });
+
+    test('a clock that jumps, forth and back: what fails heals, what runs stays, over a restart too', async (t) => {
+      const dayMs = 86_400_000;
+      const env = {
+        NODE_OPTIONS: `--import=${new URL('../support/shifted-clock.ts', import.meta.url).href}`,
+        CLOCK_JUMPS_MS: `${30 * dayMs},${-60 * dayMs}`,
+      };
+      const chaos = await Chaos.start(t, mode, env);
+      const { controlPlane, registry } = chaos.gateway;
+      const urls = [await chaos.publish('one'), await chaos.publish('two')];
+      let last = chaos.push(urls[0] ?? '', 'one');
+      await chaos.until(last.shown);
+      await controlPlane.waitForAck('ecds', { version: last.version });
+      const watching = chaos.watch();
+      const shown = new Set([last.shown]);
+      for (const [index, label, jump] of [
+        [1, 'two', /clock jump 1 to/],
+        [0, 'one', /clock jump 2 to/],
+      ] as const) {
+        registry.http.script(anything, { kind: 'status', status: 503 });
+        last = chaos.push(urls[index] ?? '', label, { imagePullPolicy: 'Always' });
+        shown.add(last.shown);
+        await controlPlane.waitForNack('ecds', { version: last.version, timeoutMs: 40_000 });
+        // While the next try is waited for.
+        chaos.gateway.agent.signal('SIGUSR2');
+        await chaos.gateway.agent.waitForLog(jump);
+        registry.http.heal();
+        await chaos.until(last.shown);
+        await controlPlane.waitForAck('ecds', { version: last.version });
+      }
+      const seen = await watching.stop();
+      assert.deepEqual([...seen].sort(), [...shown].sort());
+      await registry.close();
+      await chaos.gateway.restartAgent('kill');
+      await chaos.until(last.shown);
+      chaos.assertVerdicts();
+    });
 
     test('two pushes a second while the registry flaps: the newest wins, no request is lost', async (t) => {
       const chaos = await Chaos.start(t, mode);
@@ -154,6 +248,7 @@ for (const mode of modes) {
       const seen = await watching.stop();
       assert.ok(!seen.has('none'), 'no request passed unfiltered');
       assert.ok(![...seen].some((shown) => shown.startsWith('status')), [...seen].join(' '));
+      chaos.assertVerdicts();
     });
 
     test('a tag that moves is followed with Always', async (t) => {
@@ -169,17 +264,24 @@ for (const mode of modes) {
 
     test('killed at random moments, agent and Envoy come back with the right plugin', async (t) => {
       const chaos = await Chaos.start(t, mode);
+      const { registry } = chaos.gateway;
       const urls = [await chaos.publish('one'), await chaos.publish('two')];
-      for (let round = 0; round < 4; round++) {
+      const endings = ['kill', 'kill-agent', 'kill-envoy'] as const;
+      for (let round = 0; round < 6; round++) {
         const index = round % 2;
+        // Some ends come while a module is written.
+        if (index === 1)
+          registry.http.script(blobs, { kind: 'stall', afterBytes: 500, until: () => sleep(100) });
         const pushed = chaos.push(urls[index] ?? '', index === 0 ? 'one' : 'two');
-        await sleep(Math.random() * 120);
-        await chaos.gateway.restartAgent('kill');
+        await sleep(Math.random() * 200);
+        await chaos.gateway.restartAgent(endings[round % endings.length] ?? 'kill');
         await chaos.until(pushed.shown);
+        registry.http.heal();
       }
       const last = chaos.push(urls[0] ?? '', 'one');
       await chaos.until(last.shown);
       await chaos.gateway.controlPlane.waitForAck('ecds', { version: last.version });
+      chaos.assertVerdicts();
     });
 
     test('a full disk keeps the old build in force and heals when there is room', async (t) => {
@@ -206,6 +308,8 @@ for (const mode of modes) {
       assert.equal(await chaos.shown(), first.shown);
       spawnSync('rm', [join(volume, 'filler')]);
       await chaos.until(second.shown);
+      await controlPlane.waitForAck('ecds', { version: second.version });
+      chaos.assertVerdicts();
     });
   });
 }

@@ -49,6 +49,9 @@ export interface GatewayOptions {
   readonly prepare?: (workspace: Workspace) => Promise<void>;
 }
 
+/** How agent and Envoy come to their end: as told, both as with their node, or one that the other follows. */
+export type Ending = 'stop' | 'kill' | 'kill-agent' | 'kill-envoy';
+
 /** The host of the control plane's certificate: what `localhost` stands for (istio/istio `pkg/istio-agent`). */
 const istiodHost = 'istiod.istio-system.svc';
 
@@ -237,10 +240,24 @@ export class Gateway {
     );
   }
 
-  /** Ends agent and Envoy as a lost node does, and starts them again as the same pod on the same volumes. */
-  async restartAgent(how: 'stop' | 'kill'): Promise<void> {
-    if (how === 'stop') await this.agent.stop();
-    else await this.agent.kill();
+  /** Ends agent and Envoy, and starts them again as the same pod on the same volumes. */
+  async restartAgent(how: Ending): Promise<void> {
+    switch (how) {
+      case 'stop':
+        await this.agent.stop();
+        break;
+      case 'kill':
+        await this.agent.kill();
+        break;
+      case 'kill-agent':
+        await this.agent.killAlone();
+        break;
+      case 'kill-envoy':
+        await this.agent.killEnvoy();
+        break;
+      default:
+        how satisfies never;
+    }
     this.agent = await startAgent(this.#test, this.#options, this, this.agent.ports);
     await this.agent.waitUntilReady();
   }

@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { Child, type ChildExit } from './child-process.ts';
@@ -148,6 +149,25 @@ export class AgentProcess implements AsyncDisposable {
     return this.#child.stop(graceMs);
   }
 
+  /** Ends its Envoy alone, as the kernel does for want of memory. Resolves when the agent has followed. */
+  async killEnvoy(): Promise<ChildExit> {
+    const { pid } = this;
+    if (pid !== undefined) {
+      const children = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8').catch(() => '');
+      for (const child of children.split(' ').filter((text) => text !== '')) {
+        // It may have ended by itself.
+        if (isRunning(Number(child))) process.kill(Number(child), 'SIGKILL');
+      }
+    }
+    return this.#child.exited;
+  }
+
+  /** Ends the agent alone; its Envoy goes with it, as all of a container goes with its first process. */
+  async killAlone(): Promise<ChildExit> {
+    this.signal('SIGKILL');
+    return this.#child.exited;
+  }
+
   /** Ends it and its Envoy at once, as a node that loses power. */
   async kill(): Promise<ChildExit> {
     this.#child.kill();
@@ -177,6 +197,14 @@ export class AgentProcess implements AsyncDisposable {
         cause: error,
       });
     }
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
   }
 }
 
