@@ -169,7 +169,7 @@ export class EcdsWorld {
   /** The module that each name ran last: it may come again after a newer one. */
   readonly #ranLast = new Map<string, string>();
   readonly #badGenerations = new Set<number>();
-  #broken: unknown;
+  #broken: Error | undefined;
   readonly #inlineIds = new Set<string>();
 
   constructor(kind: StreamKind, policies: WorldPolicies, tick: (ms: number) => void) {
@@ -458,7 +458,7 @@ export class EcdsWorld {
     try {
       take();
     } catch (error) {
-      this.#broken ??= error;
+      this.#broken ??= error instanceof Error ? error : new Error(String(error));
     }
   }
 

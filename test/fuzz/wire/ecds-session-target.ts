@@ -95,7 +95,7 @@ class FuzzedSession {
         this.isEnded = true;
       },
     };
-    this.#session = new EcdsSession({ stream, rollouts: this.#rollouts, log });
+    this.#session = new EcdsSession({ stream, rollouts: this.#rollouts, unrepaired: new Set(), log });
   }
 
   push(message: Buffer): void {
