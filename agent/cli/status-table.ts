@@ -111,6 +111,7 @@ function firstUnit(span: string): string {
 
 function shortTry(words: string | undefined): string {
   if (words === undefined) return '-';
+  if (words.startsWith('when the policy')) return 'new policy';
   return words.startsWith('in ') ? `in ${firstUnit(words.slice(3))}` : words.replace('with the ', '');
 }
 

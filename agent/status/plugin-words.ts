@@ -65,7 +65,9 @@ export function nextTryWords(plugin: ReportedPlugin, nowMs: number): string | un
       return leftMs <= 0 ? 'now' : `in ${spanWords(leftMs)}`;
     }
     case 'none':
-      return 'with the next push';
+      return plugin.isLastErrorOfPolicy === true
+        ? 'when the policy changes, or with the next push'
+        : 'with the next push';
     default:
       return plugin.retry satisfies never;
   }

@@ -58,6 +58,7 @@ const pluginSchema = z.object({
   signature: z.optional(z.object({ signer: z.string(), proof: z.string() })),
   version: z.optional(z.string()),
   lastError: z.optional(z.string()),
+  isLastErrorOfPolicy: z.optional(z.boolean()),
   failedAttemptCount: z.int(),
   pushedAt: z.optional(time),
   activeAt: z.optional(time),

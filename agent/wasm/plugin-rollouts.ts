@@ -3,7 +3,7 @@ import type { PluginFacts } from '../../metrics/plugin-metrics.ts';
 import type { WasmMetrics } from '../../metrics/wasm-metrics.ts';
 import type { ModuleSource } from '../fetch/types.ts';
 import type { Logger } from '../log.ts';
-import { noPolicy, type PolicySource } from '../policy/policy-data.ts';
+import { noPolicy, type Policy, type PolicySource } from '../policy/policy-data.ts';
 import { ConfigPreparer } from './config-preparer.ts';
 import type { ExtensionPlan } from './extension-plan.ts';
 import type { FallbackAction } from './fallback-filter.ts';
@@ -112,7 +112,7 @@ export class PluginRollouts {
       apply: (name, event) => this.#apply(name, event),
       onUnproven: (name) => this.#judge(name, true),
     });
-    this.#forgetPolicy = gate.onChange(() => this.#takePolicy());
+    this.#forgetPolicy = gate.onChange((before) => this.#takePolicy(before));
     metrics.plugins.watchPlugins(() => this.#facts());
   }
 
@@ -316,8 +316,9 @@ export class PluginRollouts {
   }
 
   /** Another policy is in force: what runs is judged again, and what failed may be had now. */
-  #takePolicy(): void {
+  #takePolicy(before: Policy): void {
     for (const [name, plugin] of this.#plugins) {
+      this.#takePollInterval(name, plugin, before);
       this.#judge(name, false);
       const { plan, state } = plugin;
       if (plan === undefined || plan.kind === 'refused') continue;
@@ -329,6 +330,13 @@ export class PluginRollouts {
         this.#apply(name, { kind: 'reconsidered' });
       }
     }
+  }
+
+  /** Before judging: who lacks a proof is looked at sooner. */
+  #takePollInterval(name: string, plugin: Plugin, before: Policy): void {
+    const { plan } = plugin;
+    if (plan?.kind !== 'fetch' || this.#gate.isPolledAs(before, plan.request.url)) return;
+    this.#work.recheckSoon(name, plugin, this.#gate.pollIntervalMs(plan.request.url));
   }
 
   /** `isProofMissing`: it was looked for what the policy asks for, and it is not there. */
@@ -350,7 +358,7 @@ export class PluginRollouts {
         const { action, reason } = newest;
         this.#options.log.warn('the policy refuses a plugin that runs', { name, action, reason });
         this.#options.metrics.plugins.refused('policy_refused');
-        noteFailure(plugin, reason, this.#now());
+        noteFailure(plugin, reason, this.#now(), 'policy');
         if (action === 'keep') noteHistory(plugin, { what: 'kept', why: reason }, this.#now());
         break;
       }

@@ -64,6 +64,8 @@ export interface PluginStatus {
   readonly signature: PluginSignature | undefined;
   readonly version: string | undefined;
   readonly lastError: string | undefined;
+  /** The last error is a refusal by the policy: another policy mends it, without a push. */
+  readonly isLastErrorOfPolicy: boolean;
   readonly failedAttemptCount: number;
   /** ISO 8601 times. */
   readonly pushedAt: string | undefined;
@@ -89,6 +91,7 @@ export interface PluginRecord {
   readonly fetchDurationMs: number | undefined;
   readonly version: string | undefined;
   readonly lastError: string | undefined;
+  readonly isLastErrorOfPolicy: boolean;
   readonly stateSinceMs: number | undefined;
   readonly pushedAtMs: number | undefined;
   readonly activeAtMs: number | undefined;
@@ -106,6 +109,7 @@ export const emptyRecord: PluginRecord = {
   fetchDurationMs: undefined,
   version: undefined,
   lastError: undefined,
+  isLastErrorOfPolicy: false,
   stateSinceMs: undefined,
   pushedAtMs: undefined,
   activeAtMs: undefined,
@@ -157,6 +161,7 @@ export function describePlugin(
     signature: record.module?.signature,
     version: record.version,
     lastError: record.lastError,
+    isLastErrorOfPolicy: record.lastError !== undefined && record.isLastErrorOfPolicy,
     failedAttemptCount: state.progress.kind === 'failed' ? state.progress.attemptCount : 0,
     pushedAt: isoTime(record.pushedAtMs),
     activeAt: isoTime(record.activeAtMs),

@@ -7,10 +7,10 @@ import type { KeptConfigs } from './kept-configs.ts';
 import { noteFailure, noteHistory, type Plugin } from './plugin.ts';
 import { presentUrl } from './plugin-status.ts';
 import { type PolicyGate, refusalError, type WasmPlan } from './policy-gate.ts';
-import { failedRecheckDelayMs, RecheckPlan, recheckDelayMs } from './recheck.ts';
+import { changedPollDelayMs, failedRecheckDelayMs, RecheckPlan, recheckDelayMs } from './recheck.ts';
 import type { RejectedConfigs } from './rejected-configs.ts';
 import { isRetryable, retryDelayMs } from './retry-delay.ts';
-import { isRenewable, type PreparedConfig, type RolloutEvent } from './rollout.ts';
+import { isPreparing, isRenewable, type PreparedConfig, type RolloutEvent } from './rollout.ts';
 
 export interface PluginWorkOptions {
   readonly gate: PolicyGate;
@@ -71,6 +71,17 @@ export class PluginWork {
   /** Looks at once whether a running plugin has the proof that the policy asks for now. */
   recheckNow(name: string, plugin: Plugin): void {
     this.#setRecheck(name, plugin, plugin.state.push, 0);
+  }
+
+  /**
+   * Looks soon whether the name of a running plugin means another module, for how often that is done has changed. The
+   * source says from its cache when the next look is due, or that there is none.
+   */
+  recheckSoon(name: string, plugin: Plugin, pollIntervalMs: number | undefined): void {
+    const { push, progress } = plugin.state;
+    // What is being fetched, or will be, plans its own looks.
+    if (plugin.record.module === undefined || isPreparing(progress)) return;
+    this.#setRecheck(name, plugin, push, changedPollDelayMs(pollIntervalMs ?? 0, this.#options.random));
   }
 
   /** Ends looks after a plugin's newer modules, but for those of this push. */
@@ -202,7 +213,7 @@ export class PluginWork {
     metrics.conversion('fetch_failure');
     const url = plan.kind === 'fetch' ? plan.request.url : undefined;
     countFailure(metrics.plugins, url, seconds, code);
-    noteFailure(plugin, reason, now());
+    noteFailure(plugin, reason, now(), code === 'policy_refused' ? 'policy' : 'other');
     const place = url === undefined ? {} : { url: presentUrl(url) };
     log.error('Wasm module cannot be had', { name, ...place, code, reason });
     const isReplacing = gate.actionOnFailure(plan, error) === 'failStrategy';
@@ -248,14 +259,21 @@ export class PluginWork {
       acknowledged !== undefined && Buffer.compare(acknowledged.config.bytes, config.bytes) === 0;
     const isSameModule = config.moduleDigest === acknowledged?.config.moduleDigest;
     metrics.plugins.rechecked(isSameModule || isRefused ? 'unchanged' : 'changed');
-    if (isRunning) apply(name, { kind: 'proven', offer: acknowledged.number, config });
-    else if (!isRefused && isRenewable(plugin.state)) {
+    if (isRunning) {
+      const { module: known } = plugin.record;
+      if (known !== undefined && module !== undefined) {
+        // Where the file came from stays; what is known of it is that of the look.
+        const { isStale = false, signature, recheckAfterMs } = module;
+        plugin.record = { ...plugin.record, module: { ...known, isStale, signature, recheckAfterMs } };
+      }
+      apply(name, { kind: 'proven', offer: acknowledged.number, config });
+    } else if (!isRefused && isRenewable(plugin.state)) {
       const fetchDurationMs = Math.max(0, durationMs);
       const facts = { module, fetchDurationMs, lastError: undefined, lastErrorAtMs: undefined };
       plugin.record = { ...plugin.record, ...facts };
       apply(name, { kind: 'renewed', push, config });
     }
-    if (module === undefined) plugin.record = { ...plugin.record, nextRecheckAtMs: undefined };
+    plugin.record = { ...plugin.record, nextRecheckAtMs: undefined };
     this.#planRecheck(name, plugin, push, module?.recheckAfterMs);
   }
 
@@ -271,7 +289,7 @@ export class PluginWork {
     metrics.plugins.rechecked('failed');
     const url = plan.kind === 'fetch' ? plan.request.url : undefined;
     countFailure(metrics.plugins, url, seconds, code);
-    noteFailure(plugin, reason, now());
+    noteFailure(plugin, reason, now(), code === 'policy_refused' ? 'policy' : 'other');
     noteHistory(plugin, { what: 'recheck-failed', why: reason }, now());
     const place = url === undefined ? {} : { url: presentUrl(url) };
     log.warn('whether a plugin has a newer module could not be found out', {
@@ -283,6 +301,7 @@ export class PluginWork {
     plugin.failedRecheckCount += 1;
     if (isRefusal(code)) this.#options.onUnproven(name);
     const afterMs = plugin.record.module?.recheckAfterMs;
+    plugin.record = { ...plugin.record, nextRecheckAtMs: undefined };
     // Without polling it was looked for a proof, and there is none: only another policy or push helps.
     if (afterMs === undefined && !isRetryable(code)) return;
     const failure = { code, attemptCount: plugin.failedRecheckCount, retryAfterMs };

@@ -37,9 +37,19 @@ export function createPlugin(envelope: ConfigEnvelope, state = initialRollout): 
   };
 }
 
-/** For the status: the last thing that went wrong. */
-export function noteFailure(plugin: Plugin, reason: string, nowMs: number): void {
-  plugin.record = { ...plugin.record, lastError: reason, lastErrorAtMs: nowMs };
+/** For the status: the last thing that went wrong, and whether it was the policy that said no. */
+export function noteFailure(
+  plugin: Plugin,
+  reason: string,
+  nowMs: number,
+  by: 'policy' | 'other' = 'other',
+): void {
+  plugin.record = {
+    ...plugin.record,
+    lastError: reason,
+    lastErrorAtMs: nowMs,
+    isLastErrorOfPolicy: by === 'policy',
+  };
 }
 
 export function noteHistory(plugin: Plugin, note: HistoryNote, nowMs: number): void {

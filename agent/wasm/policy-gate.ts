@@ -19,7 +19,7 @@ import {
   type ModuleSubject,
   type RefusedModule,
 } from '../policy/policy.ts';
-import type { PolicySource, RunningAction } from '../policy/policy-data.ts';
+import type { PluginTerms, Policy, PolicySource, RunningAction } from '../policy/policy-data.ts';
 import { signerMark } from '../policy/signer-mark.ts';
 import type { ExtensionPlan, LocalCode } from './extension-plan.ts';
 import type { JudgedModule } from './judged-module.ts';
@@ -139,9 +139,20 @@ export class PolicyGate implements ModuleSource {
     return maxHoldMs === undefined || maxHoldMs >= plan.request.timeoutMs ? undefined : maxHoldMs;
   }
 
+  /** How often it is to be looked for another module of this URL, in ms; undefined: never. */
+  pollIntervalMs(url: string): number | undefined {
+    return pollTerms(this.#policy.current, url).pollIntervalMs;
+  }
+
+  /** Whether it is looked for another module of this URL as it was before, as often and under the same pull policy. */
+  isPolledAs(before: Policy, url: string): boolean {
+    const [now, then] = [pollTerms(this.#policy.current, url), pollTerms(before, url)];
+    return now.pollIntervalMs === then.pollIntervalMs && now.pullPolicy === then.pullPolicy;
+  }
+
   /** Calls `listener` after each change of the policy, until the function that is returned is called. */
-  onChange(listener: () => void): () => void {
-    return this.#policy.onChange(() => listener());
+  onChange(listener: (before: Policy) => void): () => void {
+    return this.#policy.onChange((_, before) => listener(before));
   }
 
   async #digestOf(place: LocalPlace, signal: AbortSignal): Promise<Sha256 | undefined> {
@@ -149,6 +160,12 @@ export class PolicyGate implements ModuleSource {
     if (place.kind === 'local') return fileDigest(place.path, signal);
     return place.bytes === undefined ? undefined : createHash('sha256').update(place.bytes).digest('hex');
   }
+}
+
+/** What is refused is not looked for. */
+function pollTerms(policy: Policy, url: string): Pick<PluginTerms, 'pollIntervalMs' | 'pullPolicy'> {
+  const decision = decideModule(policy, { kind: 'remote', url });
+  return decision.allowed ? decision : { pollIntervalMs: undefined, pullPolicy: undefined };
 }
 
 /** As it is told to istiod and in the log. Pure. */

@@ -15,7 +15,12 @@ export function recheckDelayMs(afterMs: number, random: () => number): number {
   return Math.min(maxTimerMs, afterMs * (1 + spreadShare * random()));
 }
 
-/** The same after a look that failed: `attemptCount` have failed in a row, the server may have asked for patience. */
+/** The wait before the first look at an interval that has changed, in ms: pods that read the file together are spread. */
+export function changedPollDelayMs(intervalMs: number, random: () => number): number {
+  return Math.min(maxTimerMs, intervalMs * spreadShare * random());
+}
+
+/** `recheckDelayMs` after a look that failed: `attemptCount` have failed in a row, the server may have asked for patience. */
 export function failedRecheckDelayMs(
   afterMs: number,
   failure: {

@@ -45,6 +45,7 @@ const idle: PluginStatus = {
   signature: undefined,
   version: '2031-05-06T01:02:03Z/41',
   lastError: undefined,
+  isLastErrorOfPolicy: false,
   failedAttemptCount: 0,
   pushedAt: at(3_600),
   activeAt: undefined,
