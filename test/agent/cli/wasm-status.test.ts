@@ -61,6 +61,17 @@ local-lua-like-filter    active     plugin          -       -         -         
     );
   });
 
+  test('says that a plugin which the policy refuses waits for another policy', () => {
+    const refused = fixturePlugins.filter(({ name }) => name.endsWith('shop.jwt'));
+    const [waiting] = refused.map((plugin) => ({ ...plugin, isLastErrorOfPolicy: true }));
+    assert.ok(waiting);
+    assert.match(tableOf([waiting]), /^shop\.jwt .* 10m {4}new policy$/m);
+    assert.equal(
+      nextTryWords(waiting, fixtureNowMs),
+      'when the policy changes, or with the next push',
+    );
+  });
+
   test('names the policy, the first fault of one that is not in force, and what runs in spite of it', () => {
     const [plugin] = fixturePlugins;
     assert.ok(plugin);

@@ -32,6 +32,7 @@ describe('a module that the policy refuses', () => {
     plugin.accept();
     assert.deepEqual(plugin.questions.left, []);
     assert.equal(plugin.status.retry, 'none');
+    assert.equal(plugin.status.isLastErrorOfPolicy, true);
     assert.match(await plugin.metrics.exposition(), /ferry_wasm_refusals_total\{reason="policy_refused"\} 1/);
   });
 
@@ -345,6 +346,82 @@ describe('a running plugin whose signature is asked for only now', () => {
     context.mock.timers.tick(1_000);
     (await plugin.questions.next()).fail('unsigned');
     assert.match(await plugin.events.next(), /no proven signature of release/);
+  });
+});
+
+describe('a look after a tag that may have moved', () => {
+  const rows = [
+    ['whose digest is not listed', () => allowing(`, sha256: [${digest}]`), {}, /lists others/],
+    [
+      'that has not the signature which is asked for',
+      () => allowing(', signers: [release]', signers),
+      { signature },
+      /no proven signature of release/,
+    ],
+  ] as const;
+  for (const [what, policy, first, reason] of rows) {
+    test(`offers no module ${what}, and what runs stays`, async (context) => {
+      const plugin = await PolicedPlugin.open(context, await policy());
+      const told = plugin.kept.next('could not be found out');
+      await plugin.run({}, { ...first, recheckAfterMs: 1 });
+      (await plugin.questions.next()).find(otherDigest, { recheckAfterMs: 60_000 });
+      await told;
+      const { state, inForce, runningDigest, lastError, history } = plugin.status;
+      assert.deepEqual([state, inForce, runningDigest], ['active', 'plugin', digest]);
+      assert.match(lastError ?? '', reason);
+      assert.equal(history.at(-1)?.what, 'recheck-failed');
+      assert.deepEqual(plugin.events.left, [], 'neither Envoy nor istiod hears of it');
+    });
+  }
+
+  test('asks nobody for what the policy refuses by now', async (context) => {
+    context.mock.timers.enable({ apis: ['setTimeout'] });
+    const plugin = await PolicedPlugin.open(context, await allowing());
+    await plugin.run({}, { recheckAfterMs: 1_000 });
+    plugin.setPolicy(await denying());
+    const told = plugin.kept.next('could not be found out');
+    context.mock.timers.tick(1_250);
+    await told;
+    assert.match(plugin.status.lastError ?? '', refused);
+    assert.deepEqual([plugin.questions.left, plugin.events.left], [[], []]);
+  });
+
+  test('comes with a policy that asks for it, without a push, and ends with one that does not', async (context) => {
+    context.mock.timers.enable({ apis: ['setTimeout'] });
+    const plugin = await PolicedPlugin.open(context, await allowing());
+    await plugin.run();
+    assert.equal(plugin.status.nextRecheckAt, undefined);
+    plugin.setPolicy(await allowing(', pullPolicy: Always, pollInterval: 10s'));
+    assert.notEqual(plugin.status.nextRecheckAt, undefined);
+    context.mock.timers.tick(2_500);
+    (await plugin.questions.next()).find(otherDigest, { recheckAfterMs: 10_000 });
+    assert.equal(await plugin.events.next(), 'plugin');
+    plugin.accept();
+    assert.equal(plugin.status.runningDigest, otherDigest);
+    plugin.setPolicy(await allowing(', pullPolicy: Always, pollInterval: 10s, maxHold: 1s'));
+    context.mock.timers.tick(2_500);
+    assert.deepEqual(plugin.questions.left, [], 'the interval is the same: nobody looks sooner');
+
+    plugin.setPolicy(await allowing());
+    context.mock.timers.tick(1);
+    (await plugin.questions.next()).find(otherDigest, { source: 'cache' });
+    await new Promise(setImmediate);
+    assert.equal(plugin.status.nextRecheckAt, undefined);
+    assert.deepEqual(plugin.events.left, [], 'istiod has one verdict on its push');
+  });
+
+  test('that is under way, or of a first load that fails, is not planned twice', async (context) => {
+    context.mock.timers.enable({ apis: ['setTimeout'] });
+    const plugin = await PolicedPlugin.open(context, await allowing());
+    plugin.push();
+    const question = await plugin.questions.next();
+    plugin.setPolicy(await allowing(', pullPolicy: Always, pollInterval: 10s'));
+    assert.equal(plugin.status.nextRecheckAt, undefined);
+    question.fail('not_found');
+    assert.equal(await plugin.events.next(), 'the registry says not_found');
+    assert.equal(await plugin.events.next(), 'fallback');
+    plugin.setPolicy(await allowing(', pullPolicy: Always, pollInterval: 20s'));
+    assert.equal(plugin.status.nextRecheckAt, undefined, 'the next try is a load');
   });
 });
 

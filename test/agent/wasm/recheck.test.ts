@@ -14,8 +14,11 @@ import { FileRecordIndex } from '../../../cache/record-index.ts';
 import { MetricRegistry } from '../../../metrics/registry.ts';
 import { WasmMetrics } from '../../../metrics/wasm-metrics.ts';
 import { makeResponse } from '../../../proto/codec.ts';
+import type { Signer } from '../../../agent/fetch/signature/signer.ts';
+import { poll } from '../../support/polling.ts';
 import { FetchFixture } from '../fetch/fetch-fixture.ts';
 import { ImageRegistry, ociTarGzip } from '../fetch/image-registry.ts';
+import { ImageSigner } from '../fetch/image-signer.ts';
 import { pluginLayer, sha256, wasmModule } from '../fetch/module-bytes.ts';
 import { answer, startWebServer, type WebServer } from '../fetch/web-server.ts';
 import { pluginResource } from './extension-fixtures.ts';
@@ -36,13 +39,19 @@ class PolledPlugin implements AsyncDisposable {
   rollouts!: PluginRollouts;
 
   /** `pollIntervalMs` 0 is once a second. */
-  static async open(pollIntervalMs: number | undefined): Promise<PolledPlugin> {
+  static async open(
+    pollIntervalMs: number | undefined,
+    signers?: readonly Signer[],
+  ): Promise<PolledPlugin> {
     const polled = new PolledPlugin();
     const parts = polled.#parts;
     polled.server = parts.use(await startWebServer(polled.registry.handle));
     const fixture = parts.use(
       await FetchFixture.open({
-        settings: { module: () => ({ layouts: [], mirrors: [], pollIntervalMs }) },
+        settings: {
+          module: () => ({ layouts: [], mirrors: [], pollIntervalMs }),
+          signersFor: () => (signers === undefined ? undefined : { signers }),
+        },
       }),
     );
     const index: FileRecordIndex<KeptConfig> = await FileRecordIndex.open({
@@ -77,8 +86,10 @@ class PolledPlugin implements AsyncDisposable {
     return `oci://${this.server.host}/p`;
   }
 
-  async tag(module: Buffer): Promise<void> {
-    this.registry.image([{ mediaType: ociTarGzip, bytes: await pluginLayer(module) }], { tags: ['latest'] });
+  async tag(module: Buffer, signer?: ImageSigner): Promise<void> {
+    const layer = { mediaType: ociTarGzip, bytes: await pluginLayer(module) };
+    if (signer !== undefined) signer.sign(this.registry, this.registry.image([layer]).digest);
+    this.registry.image([layer], { tags: ['latest'] });
   }
 
   push(url = this.url): void {
@@ -224,6 +235,30 @@ describe('a running plugin named by a moving tag', { concurrency: true }, () => 
     await second;
     assert.equal(polled.plugin.lastError, undefined);
     assert.deepEqual(polled.settled, [undefined]);
+  });
+
+  it('that must be signed goes on with its module when its tag names one that is not', async () => {
+    const release = new ImageSigner('release');
+    await using polled = await PolledPlugin.open(0, await release.signers());
+    await polled.tag(oneOf('one'), release);
+    const first = polled.nextOffer();
+    polled.push();
+    await first;
+    polled.accept();
+    await polled.tag(oneOf('two'), new ImageSigner('release'));
+    const lastError = await poll(
+      async () => {
+        const { lastError: value } = polled.plugin;
+        return value === undefined ? { done: false, seen: 'no error' } : { done: true, value };
+      },
+      { what: 'The refusal of an image that nobody known has signed', deadlineMs: 20_000 },
+    );
+    assert.match(lastError, /no key of the signer made it/);
+    assert.deepEqual(
+      [polled.plugin.state, polled.plugin.runningDigest, polled.offers.length, polled.settled],
+      ['active', sha256(oneOf('one')), 1, [undefined]],
+    );
+    assert.deepEqual(await polled.rechecks(), ['{result="failed"} 1']);
   });
 
   it('is not looked after without an interval, by a digest, or when it is withdrawn', async () => {
