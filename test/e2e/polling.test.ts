@@ -151,7 +151,7 @@ for (const mode of modes) {
           const { nextRecheckAt } = await moving.shown();
           return nextRecheckAt === undefined
             ? { done: true, value: undefined }
-            : { done: false, seen: `a look at ${String(nextRecheckAt)}` };
+            : { done: false, seen: `a look at ${JSON.stringify(nextRecheckAt)}` };
         },
         { what: 'The end of polling', deadlineMs },
       );

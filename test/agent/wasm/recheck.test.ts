@@ -39,10 +39,7 @@ class PolledPlugin implements AsyncDisposable {
   rollouts!: PluginRollouts;
 
   /** `pollIntervalMs` 0 is once a second. */
-  static async open(
-    pollIntervalMs: number | undefined,
-    signers?: readonly Signer[],
-  ): Promise<PolledPlugin> {
+  static async open(pollIntervalMs: number | undefined, signers?: readonly Signer[]): Promise<PolledPlugin> {
     const polled = new PolledPlugin();
     const parts = polled.#parts;
     polled.server = parts.use(await startWebServer(polled.registry.handle));

@@ -78,6 +78,18 @@ export const toolchains: readonly Toolchain[] = [
     },
   },
   {
+    // As the C++ SDK of proxy-wasm links: memory that grows, of which the host is told.
+    name: 'C++, with Emscripten and its standard library',
+    async skipReason() {
+      return (await output('em++', ['--version'])) === undefined ? 'there is no em++' : undefined;
+    },
+    async build(outputPath) {
+      const options = ['-O2', '--no-entry', '-std=c++17', '-sSTANDALONE_WASM', '-sALLOW_MEMORY_GROWTH=1'];
+      const undefinedSymbols = '-sERROR_ON_UNDEFINED_SYMBOLS=0';
+      await run('em++', [...options, undefinedSymbols, source('plugin.cc'), '-o', outputPath]);
+    },
+  },
+  {
     name: 'Rust, with its standard library',
     async skipReason() {
       const sysroot = await output('rustc', ['--print', 'sysroot']);
