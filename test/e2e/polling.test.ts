@@ -131,7 +131,12 @@ for (const mode of modes) {
       assert.equal(await moving.build(), 'one');
       const { state, inForce } = await moving.shown();
       assert.deepEqual([state, inForce], ['active', 'plugin']);
-      await moving.gateway.untilMetric(/^istio_agent_ferry_wasm_envoy_rejects_total 0$/);
+      await moving.gateway.untilMetric(/ferry_wasm_preflight_refusals_total\{code="no_abi_export"\} 1$/);
+      // It is told from the first on.
+      assert.doesNotMatch(
+        await moving.gateway.agent.metrics(),
+        /^istio_agent_ferry_wasm_envoy_rejects_total/m,
+      );
       assert.equal(moving.heard(), heard);
     });
 
