@@ -152,4 +152,24 @@ export const disturbances: readonly Disturbance[] = [
       }
     },
   },
+  {
+    name: 'another name table',
+    run: ({ scene, random }) => scene.pushNames(random.integer(1, 500)),
+  },
+  { name: 'another token', run: ({ scene }) => scene.mesh.replaceToken() },
+  { name: "another root beside istiod's", run: ({ scene }) => scene.mesh.replaceRoot() },
+  { name: 'another intermediate of the CA', run: ({ scene }) => scene.mesh.replaceIntermediate() },
+  {
+    name: 'a CA that fails',
+    run: ({ scene, random }) => scene.mesh.failNextRequests(random.integer(1, 3)),
+  },
+  {
+    name: 'an application that is not ready',
+    run: ({ scene, undo }) => {
+      scene.application.isReady = false;
+      undo(() => {
+        scene.application.isReady = true;
+      });
+    },
+  },
 ];

@@ -1,4 +1,5 @@
 import { alignColumns } from '../bench/text-columns.ts';
+import { certificateLifeSeconds, type IdentityCounts } from './mesh-identity.ts';
 import type { ProcessSample } from './process-sample.ts';
 import type { LedgerTotals } from './push-ledger.ts';
 import type { TrafficCount } from './traffic.ts';
@@ -21,6 +22,8 @@ const watchedQuantities: readonly Watched[] = [
   { name: 'resourceCount', unit: '', allowance: 8 },
 ];
 
+const secondsPerMinute = 60;
+
 /** A quantity of a run with its verdict. */
 export interface QuantityTrend {
   readonly name: string;
@@ -30,6 +33,14 @@ export interface QuantityTrend {
   readonly trend: Trend;
   readonly allowance: number;
   readonly isGrowing: boolean;
+}
+
+/** The agent's identity over the run. */
+export interface IdentityReport extends IdentityCounts {
+  /** Different certificates that clients of Envoy have seen: one more than rotations. */
+  readonly certificateCount: number;
+  /** Connections that the client which keeps one has opened. */
+  readonly keptConnectionCount: number;
 }
 
 /** The file of one run. Grows by new members only; anything else gets a new `schemaVersion`. */
@@ -46,6 +57,7 @@ export interface SoakDocument {
   readonly disturbances: Readonly<Record<string, number>>;
   readonly pushes: LedgerTotals;
   readonly traffic: Readonly<Record<string, TrafficCount>>;
+  readonly identity: IdentityReport;
   readonly trends: readonly QuantityTrend[];
   readonly samples: readonly ProcessSample[];
   /** Broken promises. None: the soak has passed. */
@@ -81,9 +93,29 @@ export function growthProblems(trends: readonly QuantityTrend[]): readonly strin
     );
 }
 
+/** What was promised of the identity and is not so, in words. */
+export function identityProblems(identity: IdentityReport, minutes: number): readonly string[] {
+  const { certificateCount, keptConnectionCount, replacedTokenCount, tokenCount } = identity;
+  // A certificate that lives half a minute cannot serve longer.
+  const leastCount = Math.floor((minutes * secondsPerMinute) / certificateLifeSeconds);
+  return [
+    ...(certificateCount < leastCount
+      ? [
+          `clients saw ${certificateCount} certificates in ${number(minutes)} minutes; ${leastCount} are the least`,
+        ]
+      : []),
+    ...(keptConnectionCount > 1
+      ? [`the connection that a client kept was cut ${keptConnectionCount - 1} times`]
+      : []),
+    ...(replacedTokenCount > 0 && minutes > 1 && tokenCount < 2
+      ? [`${replacedTokenCount} new tokens, and the CA saw only the first`]
+      : []),
+  ];
+}
+
 /** The run as text. */
 export function renderSoak(document: SoakDocument): string {
-  const { pushes, trends, traffic, disturbances, problems } = document;
+  const { pushes, identity, trends, traffic, disturbances, problems } = document;
   const trendRows = trends.map(({ name, unit, first, last, trend, allowance, isGrowing: grows }) => [
     `${name}${unit === '' ? '' : ` (${unit})`}`,
     number(first),
@@ -115,6 +147,8 @@ export function renderSoak(document: SoakDocument): string {
 ${alignColumns([trendHead, ...trendRows], 1)}
 
 Pushes: ${pushes.pushCount}, of them ${pushes.ackCount} acknowledged and ${pushes.nackCount} refused first (${pushes.healedCount} healed later), ${pushes.supersededCount} extension pushes overtaken by a newer one, ${pushes.cutCount} cut by the end of their stream, ${pushes.openCount} unanswered
+
+Identity: ${identity.certificateCount} certificates seen by clients, so ${Math.max(0, identity.certificateCount - 1)} rotations; ${identity.signingRequestCount} requests to the CA with ${identity.tokenCount} tokens; replaced: ${identity.replacedTokenCount} x token, ${identity.replacedRootCount} x root, ${identity.replacedIntermediateCount} x intermediate; ${identity.keptConnectionCount} connection(s) to keep one
 
 ${alignColumns([['requests', 'count', 'answers'], ...trafficRows], 3)}
 

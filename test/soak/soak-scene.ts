@@ -1,11 +1,13 @@
+import { encodeNameTable, serviceHost } from '../agent/dns/name-table-fixture.ts';
 import { AgentProcess } from '../support/agent-process.ts';
-import { type Backend, startBackend } from '../support/backend.ts';
+import { startBackend } from '../support/backend.ts';
 import { ControlPlane } from '../support/control-plane/control-plane.ts';
 import type { Resource } from '../support/control-plane/discovery-messages.ts';
 import { type WasmPlugin, wasmPlugin } from '../support/control-plane/extension-configs.ts';
-import { staticCluster } from '../support/control-plane/gateway-resources.ts';
+import { httpListener, routeToCluster, staticCluster } from '../support/control-plane/gateway-resources.ts';
 import { gatewayWorld } from '../support/control-plane/gateway-world.ts';
 import { ProtoWriter, structOf } from '../support/control-plane/proto-writer.ts';
+import { typeUrls } from '../support/control-plane/type-urls.ts';
 import type { World } from '../support/control-plane/world.ts';
 import { envoyBinary } from '../support/envoy.ts';
 import { freePorts } from '../support/free-ports.ts';
@@ -14,6 +16,9 @@ import { HttpOrigin } from '../support/http-origin.ts';
 import { buildHeaderPlugin } from '../support/plugin-build.ts';
 import { Registry } from '../support/registry.ts';
 import { createWorkspace, type Workspace } from '../support/workspace.ts';
+import { Application } from './application.ts';
+import { MeshClient } from './mesh-client.ts';
+import { MeshIdentity, tokenMark } from './mesh-identity.ts';
 import { childRunning } from './process-sample.ts';
 
 /** A build of the plugin that shows in a response header, and where it is to be had. */
@@ -29,6 +34,24 @@ export interface ShownPush {
   readonly shown: string;
 }
 
+/** On 127.0.0.1. */
+interface ScenePorts {
+  /** The listener with plugins, and what is behind it. */
+  readonly listenerPort: number;
+  readonly backendPort: number;
+  /** The listener with mutual TLS, which never changes, and what is behind it. */
+  readonly meshPort: number;
+  readonly applicationPort: number;
+}
+
+/** What a disturbance can change of what the control plane serves. */
+interface Served {
+  readonly plugins: readonly WasmPlugin[];
+  readonly ballast: readonly Resource[];
+  /** Hosts of the name table. */
+  readonly nameCount: number;
+}
+
 const labels = ['one', 'two', 'three'];
 const repository = 'soak/header';
 /** The name of the plugin whose header responses show. */
@@ -36,9 +59,20 @@ export const shownPluginName = 'header';
 /** `Cluster.metadata`, `Metadata.filter_metadata`, and key and value of its map. */
 const metadataField = 25;
 const probeSocketName = 'probe.sock';
+const meshRouteName = 'mesh';
+const meshCluster = 'inbound|8080||';
+/** A loopback address without a nameserver: names of elsewhere end in a failure. */
+const deadNameserver = '127.53.0.1';
+/** What must not be in the log: rejections that nobody handles, keys, tokens. */
+const forbiddenInLog = new RegExp(`unhandled|uncaught|PRIVATE KEY|${tokenMark}`, 'i');
+const keptLineCount = 5;
+
+/** Paths of the rewritten probes of the application. */
+export const probePaths = { http: '/app-health/web/readyz', tcp: '/app-health/web/livez' } as const;
 
 /**
- * All that a soak runs: control plane, registry, web server, application, and the agent's whole process with an Envoy.
+ * All that a soak runs: control plane and CA over TLS, registry, web server, application, and the agent's whole process
+ * with an Envoy, started as a sidecar with all its parts: identity, DNS, health, probes.
  * Its methods change what is served; nothing waits.
  */
 export class SoakScene implements AsyncDisposable {
@@ -51,19 +85,36 @@ export class SoakScene implements AsyncDisposable {
   /** Where Envoy connects. */
   readonly xdsSocketPath: string;
   readonly builds: readonly PublishedBuild[];
+  readonly mesh: MeshIdentity;
+  readonly meshClient: MeshClient;
+  readonly application: Application;
+  readonly dnsPort: number;
+  /** Lines of the agent's log that must not be there, the first few. */
+  readonly forbiddenLines: readonly string[];
   readonly #parts: AsyncDisposableStack;
-  readonly #listenerPort: number;
-  readonly #backend: Backend;
+  readonly #ports: ScenePorts;
   #plugins: readonly WasmPlugin[] = [];
   #ballast: readonly Resource[] = [];
   #generation = 0;
+  #nameCount = 1;
 
   private constructor(
     parts: AsyncDisposableStack,
     members: Pick<
       SoakScene,
-      'controlPlane' | 'registry' | 'origin' | 'agent' | 'probeSocketPath' | 'xdsSocketPath' | 'builds'
-    > & { readonly listenerPort: number; readonly backend: Backend },
+      | 'controlPlane'
+      | 'registry'
+      | 'origin'
+      | 'agent'
+      | 'probeSocketPath'
+      | 'xdsSocketPath'
+      | 'builds'
+      | 'mesh'
+      | 'meshClient'
+      | 'application'
+      | 'dnsPort'
+      | 'forbiddenLines'
+    > & { readonly ports: ScenePorts },
   ) {
     this.#parts = parts;
     this.controlPlane = members.controlPlane;
@@ -73,9 +124,13 @@ export class SoakScene implements AsyncDisposable {
     this.probeSocketPath = members.probeSocketPath;
     this.xdsSocketPath = members.xdsSocketPath;
     this.builds = members.builds;
-    this.#listenerPort = members.listenerPort;
-    this.#backend = members.backend;
-    this.url = `http://127.0.0.1:${members.listenerPort}/productpage`;
+    this.mesh = members.mesh;
+    this.meshClient = members.meshClient;
+    this.application = members.application;
+    this.dnsPort = members.dnsPort;
+    this.forbiddenLines = members.forbiddenLines;
+    this.#ports = members.ports;
+    this.url = `http://127.0.0.1:${members.ports.listenerPort}/productpage`;
   }
 
   /** Starts all parts and waits until the agent is ready. Throws Error when there is no Envoy. */
@@ -83,22 +138,40 @@ export class SoakScene implements AsyncDisposable {
     const envoy = envoyBinary();
     if (envoy.path === undefined) throw new Error(`A soak needs an Envoy. ${envoy.skipReason}`);
     await using stack = new AsyncDisposableStack();
-    const [listenerPort = 0] = await freePorts(1);
+    const [listenerPort = 0, meshPort = 0, dnsPort = 0] = await freePorts(3);
     const backend = stack.adopt(await startBackend(), (each) => each.close());
-    const world = gatewayWorld({ listenerPort, backendPort: backend.port });
-    const controlPlane = stack.use(await ControlPlane.start({ world, waitTimeoutMs: 60_000 }));
+    const application = stack.use(await Application.start());
+    const workspace = stack.use(await createWorkspace());
+    const mesh = stack.use(await MeshIdentity.start(workspace));
+    const meshClient = stack.adopt(new MeshClient({ port: meshPort, ...mesh.issueClient() }), (each) =>
+      each.close(),
+    );
+    const ports = { listenerPort, backendPort: backend.port, meshPort, applicationPort: application.port };
+    const controlPlane = stack.use(
+      await ControlPlane.start({
+        world: soakWorld(ports, { plugins: [], ballast: [], nameCount: 1 }),
+        tls: mesh.istiodTls,
+        waitTimeoutMs: 60_000,
+      }),
+    );
     const registry = stack.use(await Registry.start());
     const origin = stack.use(await HttpOrigin.start());
-    const workspace = stack.use(await createWorkspace());
     const builds = await publish(registry, origin);
     const probeSocketPath = workspace.path(probeSocketName);
+    const forbiddenLines: string[] = [];
     const agent = stack.use(
       await startAgent({
         mode: options.mode,
         workspace,
-        discoveryAddress: controlPlane.address,
+        discoveryAddress: `localhost:${controlPlane.port}`,
         envoyPath: envoy.path,
         probeSocketPath,
+        mesh,
+        applicationPort: application.port,
+        dnsPort,
+        onLine(line) {
+          if (forbiddenInLog.test(line) && forbiddenLines.length < keptLineCount) forbiddenLines.push(line);
+        },
       }),
     );
     await agent.waitUntilReady();
@@ -110,8 +183,12 @@ export class SoakScene implements AsyncDisposable {
       probeSocketPath,
       xdsSocketPath: workspace.path('etc/istio/proxy/XDS'),
       builds,
-      listenerPort,
-      backend,
+      mesh,
+      meshClient,
+      application,
+      dnsPort,
+      forbiddenLines,
+      ports,
     });
   }
 
@@ -167,6 +244,12 @@ export class SoakScene implements AsyncDisposable {
     this.#apply();
   }
 
+  /** Serves a name table with so many hosts beside the one that is asked for. */
+  pushNames(nameCount: number): void {
+    this.#nameCount = nameCount;
+    this.#apply();
+  }
+
   /** `build/generation` of a response, `none` without the plugin, or the status. */
   async shown(): Promise<string> {
     const { headers, status } = await httpGet(this.url);
@@ -205,12 +288,35 @@ export class SoakScene implements AsyncDisposable {
   }
 
   #world(): World {
-    return gatewayWorld({
-      listenerPort: this.#listenerPort,
-      backendPort: this.#backend.port,
+    return soakWorld(this.#ports, {
       plugins: this.#plugins,
-    }).with(...this.#ballast);
+      ballast: this.#ballast,
+      nameCount: this.#nameCount,
+    });
   }
+}
+
+function soakWorld(
+  { listenerPort, backendPort, meshPort, applicationPort }: ScenePorts,
+  { plugins, ballast, nameCount }: Served,
+): World {
+  return gatewayWorld({ listenerPort, backendPort, plugins }).with(
+    httpListener({ port: meshPort, routeName: meshRouteName, tls: {} }),
+    routeToCluster(meshRouteName, meshCluster),
+    staticCluster(meshCluster, { port: applicationPort }),
+    nameTable(nameCount),
+    ...ballast,
+  );
+}
+
+/** The host that queries ask for, and others. */
+function nameTable(nameCount: number): Resource {
+  const others = Array.from({ length: nameCount }, (_, index) =>
+    serviceHost(`other-${index}`, 'shop', `10.1.${index >> 8}.${index & 0xff}`),
+  );
+  const hosts = Object.fromEntries([serviceHost('web', 'shop', '10.0.0.1'), ...others]);
+  // istiod sends it as one resource without a name.
+  return { name: '', typeUrl: typeUrls.nds, value: encodeNameTable(hosts) };
 }
 
 /** Each build in the registry and on the web server. */
@@ -230,13 +336,36 @@ async function startAgent(options: {
   readonly discoveryAddress: string;
   readonly envoyPath: string;
   readonly probeSocketPath: string;
+  readonly mesh: MeshIdentity;
+  readonly applicationPort: number;
+  readonly dnsPort: number;
+  readonly onLine: (line: string) => void;
 }): Promise<AgentProcess> {
+  const { workspace, applicationPort: port, dnsPort } = options;
+  const resolvConf = await workspace.write('etc/resolv.conf', `nameserver ${deadNameserver}\n`);
+  const probers = {
+    [probePaths.http]: { httpGet: { path: '/ready', port, scheme: 'HTTP' }, timeoutSeconds: 5 },
+    [probePaths.tcp]: { tcpSocket: { port }, timeoutSeconds: 5 },
+  };
   const probe = new URL('agent-probe.ts', import.meta.url).href;
   return await AgentProcess.start({
-    workspace: options.workspace,
+    workspace,
+    role: 'sidecar',
     discoveryAddress: options.discoveryAddress,
     envoyPath: options.envoyPath,
+    proxyConfig: {
+      controlPlaneAuthPolicy: 'MUTUAL_TLS',
+      readinessProbe: { httpGet: { path: '/ready', port }, periodSeconds: 1, timeoutSeconds: 5 },
+    },
+    onLine: options.onLine,
     env: {
+      ...options.mesh.environment,
+      ISTIO_KUBE_APP_PROBERS: JSON.stringify(probers),
+      ISTIO_PROMETHEUS_ANNOTATIONS: JSON.stringify({ scrape: 'true', path: '/metrics', port: String(port) }),
+      ISTIO_META_DNS_CAPTURE: 'true',
+      DNS_PROXY_ADDR: `:${dnsPort}`,
+      DNS_RESOLV_CONF: resolvConf,
+      DNS_FORWARD_TIMEOUT: '500ms',
       ISTIO_DELTA_XDS: String(options.mode === 'delta'),
       ISTIO_META_CLUSTER_ID: 'Kubernetes',
       // The young generation as in the image: else garbage not yet taken would look like growth.

@@ -21,9 +21,17 @@ import { type Disturbance, disturbances } from './disturbances.ts';
 import { type ProcessSample, takeSample } from './process-sample.ts';
 import { PushLedger } from './push-ledger.ts';
 import { parseSoakOptions, type SoakOptions, SoakUsageError, soakUsage } from './soak-options.ts';
-import { growthProblems, renderSoak, type SoakDocument, trendsOf } from './soak-report.ts';
+import {
+  growthProblems,
+  type IdentityReport,
+  identityProblems,
+  renderSoak,
+  type SoakDocument,
+  trendsOf,
+} from './soak-report.ts';
 import { SoakScene } from './soak-scene.ts';
 import { Traffic } from './traffic.ts';
+import { trafficSources } from './traffic-sources.ts';
 
 const brokenExitCode = 1;
 const usageExitCode = 2;
@@ -149,7 +157,7 @@ async function main(): Promise<number> {
   makeTemporaryFolder();
   await using scene = await SoakScene.start(options);
   const soak = new Soak(scene, new SeededRandom(options.seed));
-  const traffic = new Traffic({ statusUrl: scene.agent.statusUrl, applicationUrl: scene.url });
+  const traffic = new Traffic(trafficSources(scene));
   const ended = scene.agent.exited.then((exit) => {
     throw new Error(`The agent ended by itself: ${exit.signal ?? `exit code ${exit.code}`}`);
   });
@@ -165,7 +173,7 @@ async function main(): Promise<number> {
   }
   scene.signalEnvoy('SIGCONT');
   await traffic.stop();
-  const document = documentOf(options, startedAt, { soak, traffic, problems });
+  const document = documentOf(options, startedAt, { scene, soak, traffic, problems });
   const outputPath =
     options.outputPath ?? join(resultsFolder, `${document.startedAt.replaceAll(':', '-')}.json`);
   await mkdir(dirname(outputPath), { recursive: true });
@@ -177,14 +185,20 @@ async function main(): Promise<number> {
 function documentOf(
   options: SoakOptions,
   startedAt: Date,
-  run: { readonly soak: Soak; readonly traffic: Traffic; readonly problems: readonly string[] },
+  run: {
+    readonly scene: SoakScene;
+    readonly soak: Soak;
+    readonly traffic: Traffic;
+    readonly problems: readonly string[];
+  },
 ): SoakDocument {
-  const { soak, traffic } = run;
+  const { scene, soak, traffic } = run;
   const trends = trendsOf(soak.samples);
-  const unanswered =
-    traffic.unansweredCount === 0
-      ? []
-      : [`the status port left ${traffic.unansweredCount} requests without an answer`];
+  const identity: IdentityReport = {
+    ...scene.mesh.counts,
+    certificateCount: scene.meshClient.serials.size,
+    keptConnectionCount: scene.meshClient.keptConnectionCount,
+  };
   return {
     schemaVersion: 1,
     kind: 'ferry-soak',
@@ -196,9 +210,17 @@ function documentOf(
     disturbances: soak.disturbanceCounts,
     pushes: soak.ledger.totals,
     traffic: traffic.counts,
+    identity,
     trends,
     samples: soak.samples,
-    problems: [...run.problems, ...soak.ledger.problems, ...unanswered, ...growthProblems(trends)],
+    problems: [
+      ...run.problems,
+      ...soak.ledger.problems,
+      ...traffic.problems,
+      ...identityProblems(identity, soak.minutes),
+      ...scene.forbiddenLines.map((line) => `the log has a line that must not be there: ${line}`),
+      ...growthProblems(trends),
+    ],
   };
 }
 

@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { httpGet } from '../support/http-get.ts';
 
 /** What one kind of requests came to. */
 export interface TrafficCount {
@@ -8,33 +7,36 @@ export interface TrafficCount {
   readonly outcomes: Record<string, number>;
 }
 
-/** Pages that are asked for all the time, as the kubelet, Prometheus and users do. */
-const intervalsMs: Readonly<Record<string, number>> = {
-  readiness: 250,
-  stats: 500,
-  'plugin page': 400,
-  'application request': 50,
-};
+/** Requests of one kind, sent one after the other. */
+export interface TrafficSource {
+  readonly name: string;
+  /** Between an answer and the next request. */
+  readonly intervalMs: number;
+  /** Sends one; gives the status. Rejects when there is no answer. */
+  readonly send: () => Promise<string>;
+  /** `answer`: any answer will do; else this one. */
+  readonly promised: string;
+}
 
-/**
- * Requests from the start to `stop`. The status port must answer whatever goes on: an answer of its own that does not
- * come is a problem. Requests through Envoy may fail while Envoy stands still or a listener changes.
- */
+/** Reasons that are kept in words; all failures are counted. */
+const keptReasonCount = 5;
+
+/** Requests from the start to `stop`. What was promised of them and did not come is a problem. */
 export class Traffic {
   readonly counts: Record<string, TrafficCount> = {};
-  /** Requests to the agent itself that got no answer. */
-  unansweredCount = 0;
+  readonly #broken = new Map<string, { count: number; readonly reasons: Set<string> }>();
   readonly #stop = new AbortController();
   readonly #running: Promise<unknown>;
 
-  constructor(urls: { readonly statusUrl: string; readonly applicationUrl: string }) {
-    const { statusUrl, applicationUrl } = urls;
-    this.#running = Promise.all([
-      this.#repeat('readiness', `${statusUrl}/healthz/ready`, true),
-      this.#repeat('stats', `${statusUrl}/stats/prometheus`, true),
-      this.#repeat('plugin page', `${statusUrl}/debug/wasm`, true),
-      this.#repeat('application request', applicationUrl, false),
-    ]);
+  constructor(sources: readonly TrafficSource[]) {
+    this.#running = Promise.all(sources.map((source) => this.#repeat(source)));
+  }
+
+  /** Broken promises, in words. */
+  get problems(): readonly string[] {
+    return [...this.#broken].map(
+      ([name, { count, reasons }]) => `${name}: ${count} not as promised (${[...reasons].join('; ')})`,
+    );
   }
 
   /** Resolves when the last request is over. */
@@ -43,18 +45,29 @@ export class Traffic {
     await this.#running;
   }
 
-  async #repeat(name: string, url: string, isAgents: boolean): Promise<void> {
+  async #repeat({ name, intervalMs, send, promised }: TrafficSource): Promise<void> {
     const count: TrafficCount = { requestCount: 0, outcomes: {} };
     this.counts[name] = count;
-    while (!this.#stop.signal.aborted) {
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
       count.requestCount += 1;
-      const outcome = await httpGet(url, { timeoutMs: 20_000 }).then(
-        (answer) => String(answer.status),
-        () => 'failed',
-      );
+      let reason = '';
+      const outcome = await send().catch((error: unknown) => {
+        reason = error instanceof Error ? error.message : String(error);
+        return 'failed';
+      });
       count.outcomes[outcome] = (count.outcomes[outcome] ?? 0) + 1;
-      if (isAgents && outcome === 'failed' && !this.#stop.signal.aborted) this.unansweredCount += 1;
-      await sleep(intervalsMs[name] ?? 0, undefined, { signal: this.#stop.signal }).catch(() => undefined);
+      const isKept = promised === 'answer' ? outcome !== 'failed' : outcome === promised;
+      if (!isKept && !signal.aborted)
+        this.#breakPromise(name, `${new Date().toISOString()} ${reason || outcome}`);
+      await sleep(intervalMs, undefined, { signal }).catch(() => undefined);
     }
+  }
+
+  #breakPromise(name: string, reason: string): void {
+    const entry = this.#broken.get(name) ?? { count: 0, reasons: new Set() };
+    this.#broken.set(name, entry);
+    entry.count += 1;
+    if (entry.reasons.size < keptReasonCount) entry.reasons.add(reason);
   }
 }

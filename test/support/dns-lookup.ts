@@ -69,7 +69,8 @@ export async function lookUpAt(server: DnsServerAddress, question: DnsQuestion):
   };
 }
 
-async function askDirectly(server: DnsServerAddress, question: DnsQuestion): Promise<DnsLookup> {
+/** Asks a server without a program of its own. Throws Error when no answer comes. */
+export async function askDirectly(server: DnsServerAddress, question: DnsQuestion): Promise<DnsLookup> {
   const { name, type = 'A', protocol = 'udp', isPlain = false } = question;
   const query: Packet = {
     type: 'query',
