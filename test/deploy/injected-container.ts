@@ -29,6 +29,8 @@ export interface InjectedContainer {
 /** What differs from pod to pod. */
 export interface InjectedPod {
   readonly discoveryAddress: string;
+  /** `global.caAddress`; default: the discovery address. */
+  readonly caAddress?: string;
   /** PEM, from the ConfigMap `istio-ca-root-cert`. */
   readonly rootCertificate: string;
   readonly token: string;
@@ -51,7 +53,7 @@ export function injectedSidecar(pod: InjectedPod): InjectedContainer {
     ],
     env: {
       PILOT_CERT_PROVIDER: 'istiod',
-      CA_ADDR: pod.discoveryAddress,
+      CA_ADDR: pod.caAddress ?? pod.discoveryAddress,
       POD_NAME: 'web-7c9d-x2x4v',
       POD_NAMESPACE: namespace,
       INSTANCE_IP: pod.instanceIp,

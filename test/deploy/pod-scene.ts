@@ -7,9 +7,13 @@
  */
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { join } from 'node:path';
-import { createCertificateAuthority } from '../support/certificate.ts';
+import { WorkloadConnection } from '../e2e/mesh-sidecar.ts';
+import { Authority } from '../support/certificate-authority/authority.ts';
+import { CaServer } from '../support/certificate-authority/ca-server.ts';
 import { Child } from '../support/child-process.ts';
 import { ControlPlane } from '../support/control-plane/control-plane.ts';
 import { gatewayWorld } from '../support/control-plane/gateway-world.ts';
@@ -19,6 +23,11 @@ import { type InjectedContainer, injectedSidecar } from './injected-container.ts
 import { mountPodRoot, type PodBase } from './pod-root.ts';
 
 const readyDeadlineMs = 40_000;
+/** The listener with mutual TLS. */
+const meshPort = 18_080;
+/** Where the injected probe and the metrics annotation look. */
+const applicationPort = 8080;
+const workloadId = 'spiffe://cluster.local/ns/shop/sa/web';
 
 function readBase(words: readonly string[]): PodBase {
   const [kind, first = '', bundlePath = '', launcherPath = '', envoyPath = ''] = words;
@@ -69,16 +78,28 @@ function statusOf(pid: number, name: string): string {
 
 async function run(folder: string, base: PodBase): Promise<void> {
   execFileSync('ip', ['link', 'set', 'lo', 'up']);
-  const authority = createCertificateAuthority();
-  const served = authority.issue({ hosts: ['istiod.istio-system.svc'] });
+  const istiod = Authority.createRoot('istiod root');
+  const workloads = Authority.createRoot('workload root');
+  const served = istiod.issue(['istiod.istio-system.svc']);
   await using controlPlane = await ControlPlane.start({
-    world: gatewayWorld({ listenerPort: 18_080, backendPort: 18_081 }),
+    world: gatewayWorld({ listenerPort: meshPort, backendPort: applicationPort, tls: {} }),
     port: 15_012,
     tls: { cert: served.certificate, key: served.key },
   });
+  await using ca = await CaServer.start({
+    authority: workloads,
+    tls: { server: served },
+    spiffeId: workloadId,
+    port: 15_013,
+  });
+  const application = createServer((request, response) => {
+    response.end(request.url === '/metrics' ? 'shop_orders_total 7\n' : 'the application\n');
+  }).listen(applicationPort, '127.0.0.1');
+  await once(application, 'listening');
   const container = injectedSidecar({
     discoveryAddress: `localhost:${controlPlane.port}`,
-    rootCertificate: authority.certificate,
+    caAddress: `localhost:${ca.port}`,
+    rootCertificate: istiod.certificate,
     token: 'the-token',
     instanceIp: '127.0.0.1',
   });
@@ -105,6 +126,7 @@ async function run(folder: string, base: PodBase): Promise<void> {
       },
       { what: 'Readiness on 15021', deadlineMs: readyDeadlineMs, signal: gone.signal },
     );
+    await checkMesh(workloads, ca);
     await checkRunning(root, container, firstChildOf(child.pid ?? 0));
     process.kill(firstChildOf(child.pid ?? 0), 'SIGTERM');
     const exit = await child.exited;
@@ -118,7 +140,22 @@ async function run(folder: string, base: PodBase): Promise<void> {
   } finally {
     if (!isEnded) child.kill();
     await child.exited;
+    application.closeAllConnections();
+    application.close();
   }
+}
+
+/** The workload's certificate by the token's volume, mutual TLS to the application, its probe and its metrics. */
+async function checkMesh(workloads: Authority, ca: CaServer): Promise<void> {
+  const connection = await WorkloadConnection.open(meshPort, workloads, workloads.certificate);
+  const { subjectAltName, statusLine } = await connection.get();
+  connection.close();
+  assert.deepEqual([subjectAltName, statusLine], [`URI:${workloadId}`, 'HTTP/1.1 200 OK']);
+  assert.deepEqual(ca.calls[0]?.headers.get('authorization'), ['Bearer the-token']);
+  const probe = await httpGet('http://127.0.0.1:15020/app-health/web/readyz');
+  assert.deepEqual([probe.status, probe.text], [200, 'the application\n']);
+  const { text } = await httpGet('http://127.0.0.1:15020/stats/prometheus');
+  for (const line of [/^shop_orders_total 7$/m, /^envoy_server_live(?:\{\})? 1$/m]) assert.match(text, line);
 }
 
 async function checkRunning(root: string, container: InjectedContainer, agentPid: number): Promise<void> {

@@ -16,12 +16,18 @@ const timeoutMs = 20_000;
 export class MeshClient {
   /** Of every certificate that a new connection has seen. */
   readonly serials = new Set<string>();
-  readonly #options: MeshClientOptions;
-  readonly #kept = new Agent({ keepAlive: true, maxSockets: 1 });
+  readonly #port: number;
+  readonly #fresh: Agent;
+  readonly #kept: Agent;
   #keptConnectionCount = 0;
 
-  constructor(options: MeshClientOptions) {
-    this.#options = options;
+  constructor({ port, ...trust }: MeshClientOptions) {
+    this.#port = port;
+    // Chain and dates are checked; a workload has no host name. As an option of a request, Node.js would not keep
+    // the connection.
+    const options = { ...trust, checkServerIdentity: () => undefined };
+    this.#fresh = new Agent({ ...options, keepAlive: false });
+    this.#kept = new Agent({ ...options, keepAlive: true, maxSockets: 1 });
   }
 
   /** How many connections it took to keep one. */
@@ -31,7 +37,7 @@ export class MeshClient {
 
   /** A request on a connection of its own: the status. Rejects with what was wrong with connection or certificate. */
   async onNewConnection(): Promise<string> {
-    return await this.#get(false);
+    return await this.#get(this.#fresh);
   }
 
   /** A request on the kept connection: the status. */
@@ -44,24 +50,13 @@ export class MeshClient {
     this.#kept.destroy();
   }
 
-  async #get(agent: Agent | false): Promise<string> {
+  async #get(agent: Agent): Promise<string> {
     const { promise, resolve, reject } = Promise.withResolvers<string>();
-    const { port, key, cert, ca } = this.#options;
-    const sent = request({
-      host: '127.0.0.1',
-      port,
-      path: '/',
-      key,
-      cert,
-      ca,
-      agent,
-      // Chain and dates are checked; a workload has no host name.
-      checkServerIdentity: () => undefined,
-      signal: AbortSignal.timeout(timeoutMs),
-    });
+    const where = { host: '127.0.0.1', port: this.#port, path: '/' };
+    const sent = request({ ...where, agent, signal: AbortSignal.timeout(timeoutMs) });
     sent.once('error', reject);
     sent.once('response', (response) => {
-      if (agent === false) {
+      if (agent === this.#fresh) {
         this.serials.add((response.socket as TLSSocket).getPeerCertificate().serialNumber);
       } else if (!sent.reusedSocket) this.#keptConnectionCount += 1;
       response.once('error', reject);
