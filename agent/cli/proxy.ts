@@ -4,12 +4,16 @@ import { ConfigReport, formatConfigError } from '../config/config-report.ts';
 import { proxyFlags, rootFlags } from '../config/flags.ts';
 import { readLogConfig } from '../config/log-config.ts';
 import { parseAgentConfig } from '../config/parse-agent-config.ts';
+import { IdentityError } from '../identity/identity-error.ts';
 import { describeError, LogRoot } from '../log.ts';
 import type { Termination } from '../termination.ts';
 import { buildInfo } from './build-info.ts';
 import { CommandError } from './command-error.ts';
 import { openLogTargets } from './log-target.ts';
 import { readProxyInputs } from './proxy-inputs.ts';
+
+/** Of a fatal log in the stock agent (`pkg/istio-agent/plugins.go`). */
+const missingRootExitCode = 1;
 
 /** Values of the flags as text, by name; a list flag holds its items. */
 export type FlagValues = Readonly<Record<string, string | readonly string[]>>;
@@ -60,8 +64,20 @@ export async function runProxy(given: {
   } catch (error) {
     const lines = error instanceof CommandError ? error.lines : [describeError(error)];
     for (const line of lines) log.error(line);
-    throw error instanceof CommandError ? error : new CommandError(lines, { cause: error });
+    if (error instanceof CommandError) throw error;
+    const exitCode = isNamedCaRootMissing(error) ? { exitCode: missingRootExitCode } : {};
+    throw new CommandError(lines, { cause: error, ...exitCode });
   }
+}
+
+/** Whether the file that CA_ROOT_CA names is not there: the one start failure with a code of its own. */
+function isNamedCaRootMissing(error: unknown): boolean {
+  if (!(error instanceof IdentityError && error.code === 'bad_root')) return false;
+  if ((process.env['CA_ROOT_CA'] ?? '') === '') return false;
+  for (let cause = error.cause; cause instanceof Error; cause = cause.cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return true;
+  }
+  return false;
 }
 
 function logStart(given: { readonly flags: FlagValues }, info: (line: string) => void): void {

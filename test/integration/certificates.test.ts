@@ -71,3 +71,29 @@ test('an agent that waits for its CA ends at once when it is told to', async (t)
   await ca.waitForCalls(1);
   assert.deepEqual(await agent.stop(), { code: 0, signal: null, hasLeftProcesses: false });
 });
+
+test('an agent whose CA_ROOT_CA is not there ends with the code of a fatal log; any other bad root with 255', async (t) => {
+  const exitOf = async (env: Readonly<Record<string, string>>, rootFile?: string) => {
+    await using workspace = await createWorkspace();
+    if (rootFile !== undefined) await workspace.write('ca/root.pem', rootFile);
+    await using agent = await AgentProcess.start({
+      workspace,
+      discoveryAddress: '127.0.0.1:1',
+      envoyPath: undefined,
+      args: ['--flagOfOldTemplates=1', '--another', 'x'],
+      test: t,
+      env: { FILE_MOUNTED_CERTS: undefined, CA_ADDR: 'localhost:1', ...env },
+    });
+    const { code } = await agent.exited;
+    return { code, log: agent.logLines };
+  };
+  const missing = await exitOf({ CA_ROOT_CA: 'ca/root.pem' });
+  assert.equal(missing.code, 1);
+  assert.match(missing.log.join('\n'), /root\.pem\) cannot be used: ENOENT.*set CA_ROOT_CA/);
+  // Templates of other versions pass flags that this one does not know.
+  const ignored = missing.log.filter((line) => line.includes('ignoring unknown flags'));
+  assert.equal(ignored.length, 1);
+  assert.match(ignored[0] ?? '', /flags=--flagOfOldTemplates --another$/);
+  assert.equal((await exitOf({ CA_ROOT_CA: 'ca/root.pem' }, 'no certificate')).code, 255);
+  assert.equal((await exitOf({})).code, 255);
+});
