@@ -13,6 +13,7 @@ export interface InjectedMount {
 }
 
 export interface InjectedContainer {
+  readonly name: 'sidecar' | 'gateway';
   /** `args`; there is no `command`. References to variables are expanded, as the kubelet does. */
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string>>;
@@ -20,10 +21,15 @@ export interface InjectedContainer {
   readonly userId: number;
   /** Of the startup and the readiness probe. */
   readonly readinessUrl: string;
-  /** `lifecycle.preStop` of a native sidecar. */
-  readonly preStop: readonly string[];
-  /** `lifecycle.postStart` with `holdApplicationUntilProxyStarts`. */
-  readonly postStart: readonly string[];
+  /** Undefined: the template has none. */
+  readonly hooks:
+    | {
+        /** `lifecycle.preStop` of a native sidecar. */
+        readonly preStop: readonly string[];
+        /** `lifecycle.postStart` with `holdApplicationUntilProxyStarts`. */
+        readonly postStart: readonly string[];
+      }
+    | undefined;
 }
 
 /** What differs from pod to pod. */
@@ -42,6 +48,7 @@ export function injectedSidecar(pod: InjectedPod): InjectedContainer {
   const writable = { kind: 'writable' } as const;
   const namespace = 'shop';
   return {
+    name: 'sidecar',
     args: [
       'proxy',
       'sidecar',
@@ -101,7 +108,25 @@ export function injectedSidecar(pod: InjectedPod): InjectedContainer {
     ],
     userId: 1337,
     readinessUrl: 'http://127.0.0.1:15021/healthz/ready',
-    preStop: ['pilot-agent', 'request', '--debug-port=15020', 'POST', 'drain'],
-    postStart: ['pilot-agent', 'wait'],
+    hooks: {
+      preStop: ['pilot-agent', 'request', '--debug-port=15020', 'POST', 'drain'],
+      postStart: ['pilot-agent', 'wait'],
+    },
+  };
+}
+
+/**
+ * The container of a gateway with the default values of the chart. Source: `gateway-injection-template.yaml` beside the
+ * one of sidecars: the same volumes, no lifecycle, no application in the pod.
+ */
+export function injectedGateway(pod: InjectedPod): InjectedContainer {
+  const { args, env, ...same } = injectedSidecar(pod);
+  const { ISTIO_PROMETHEUS_ANNOTATIONS, ISTIO_KUBE_APP_PROBERS, ...others } = env;
+  return {
+    ...same,
+    name: 'gateway',
+    args: args.map((word) => (word === 'sidecar' ? 'router' : word)),
+    env: { ...others, ISTIO_META_APP_CONTAINERS: '' },
+    hooks: undefined,
   };
 }

@@ -9,7 +9,7 @@ const repository = new URL('../../', import.meta.url);
 const path = (relative: string) => fileURLToPath(new URL(relative, repository));
 const { path: envoyPath = '', skipReason } = envoyBinary();
 
-test('the image layout gets ready as injection starts it: stock arguments, mounts and ports, uid 1337, read-only root', {
+test('the image layout gets ready as injection starts sidecars and gateways: stock arguments, mounts and ports, uid 1337, read-only root', {
   skip: skipReason ?? podSkipReason(),
 }, async () => {
   execFileSync(process.execPath, [path('agent/build.ts')], { stdio: ['ignore', 'ignore', 'inherit'] });
@@ -20,5 +20,5 @@ test('the image layout gets ready as injection starts it: stock arguments, mount
     path('deploy/image/ferry-agent'),
     envoyPath,
   ]);
-  assert.match(output, /the injected container runs as it should\n$/);
+  assert.match(output, /the injected containers run as they should\n$/);
 });

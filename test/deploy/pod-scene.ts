@@ -1,5 +1,5 @@
 /**
- * Starts the image's file system as the injected proxy container and checks what the kubelet and people do with it. Run
+ * Starts the image's file system as the injected proxy container of a sidecar, then of a gateway, and checks what the kubelet and people do with it. Run
  * it by `run-pod-scene.ts`, in namespaces of its own: the ports are the stock ones, and its mounts go with it.
  *
  *   node test/deploy/pod-scene.ts <empty folder> image <root of the image>
@@ -19,7 +19,7 @@ import { ControlPlane } from '../support/control-plane/control-plane.ts';
 import { gatewayWorld } from '../support/control-plane/gateway-world.ts';
 import { httpGet } from '../support/http-get.ts';
 import { poll } from '../support/polling.ts';
-import { type InjectedContainer, injectedSidecar } from './injected-container.ts';
+import { type InjectedContainer, injectedGateway, injectedSidecar } from './injected-container.ts';
 import { mountPodRoot, type PodBase } from './pod-root.ts';
 
 const readyDeadlineMs = 40_000;
@@ -96,13 +96,38 @@ async function run(folder: string, base: PodBase): Promise<void> {
     response.end(request.url === '/metrics' ? 'shop_orders_total 7\n' : 'the application\n');
   }).listen(applicationPort, '127.0.0.1');
   await once(application, 'listening');
-  const container = injectedSidecar({
+  const pod = {
     discoveryAddress: `localhost:${controlPlane.port}`,
     caAddress: `localhost:${ca.port}`,
     rootCertificate: istiod.certificate,
     token: 'the-token',
     instanceIp: '127.0.0.1',
-  });
+  };
+  try {
+    for (const container of [injectedSidecar(pod), injectedGateway(pod)]) {
+      const place = join(folder, container.name);
+      mkdirSync(place);
+      await runContainer(place, base, container, { workloads, ca });
+    }
+  } finally {
+    application.closeAllConnections();
+    application.close();
+  }
+}
+
+/** What a container is checked against. */
+interface Mesh {
+  readonly workloads: Authority;
+  readonly ca: CaServer;
+}
+
+/** Runs one container from its start to its end by SIGTERM. */
+async function runContainer(
+  folder: string,
+  base: PodBase,
+  container: InjectedContainer,
+  mesh: Mesh,
+): Promise<void> {
   const root = join(folder, 'root');
   mkdirSync(root);
   mountPodRoot(root, base, container.mounts);
@@ -126,36 +151,50 @@ async function run(folder: string, base: PodBase): Promise<void> {
       },
       { what: 'Readiness on 15021', deadlineMs: readyDeadlineMs, signal: gone.signal },
     );
-    await checkMesh(workloads, ca);
+    await checkMesh(container, mesh);
     await checkRunning(root, container, firstChildOf(child.pid ?? 0));
     process.kill(firstChildOf(child.pid ?? 0), 'SIGTERM');
     const exit = await child.exited;
     isEnded = true;
     assert.equal(exit.code, 0, 'exit code of the container');
     assert.equal(exit.hasLeftProcesses, false);
-    assert.match(child.output.tail(50), /Agent already drained, exiting immediately/);
+    const ending =
+      container.hooks === undefined
+        ? /Agent draining Proxy for termination/
+        : /Agent already drained, exiting immediately/;
+    assert.match(child.output.tail(50), ending);
   } catch (error) {
     console.error(child.output.tail(200));
     throw error;
   } finally {
     if (!isEnded) child.kill();
     await child.exited;
-    application.closeAllConnections();
-    application.close();
   }
 }
 
 /** The workload's certificate by the token's volume, mutual TLS to the application, its probe and its metrics. */
-async function checkMesh(workloads: Authority, ca: CaServer): Promise<void> {
+async function checkMesh({ name }: InjectedContainer, { workloads, ca }: Mesh): Promise<void> {
   const connection = await WorkloadConnection.open(meshPort, workloads, workloads.certificate);
   const { subjectAltName, statusLine } = await connection.get();
   connection.close();
   assert.deepEqual([subjectAltName, statusLine], [`URI:${workloadId}`, 'HTTP/1.1 200 OK']);
-  assert.deepEqual(ca.calls[0]?.headers.get('authorization'), ['Bearer the-token']);
-  const probe = await httpGet('http://127.0.0.1:15020/app-health/web/readyz');
-  assert.deepEqual([probe.status, probe.text], [200, 'the application\n']);
+  assert.deepEqual(ca.calls.at(-1)?.headers.get('authorization'), ['Bearer the-token']);
   const { text } = await httpGet('http://127.0.0.1:15020/stats/prometheus');
-  for (const line of [/^shop_orders_total 7$/m, /^envoy_server_live(?:\{\})? 1$/m]) assert.match(text, line);
+  assert.match(text, /^envoy_server_live(?:\{\})? 1$/m);
+  const probe = await httpGet('http://127.0.0.1:15020/app-health/web/readyz');
+  switch (name) {
+    case 'sidecar':
+      assert.deepEqual([probe.status, probe.text], [200, 'the application\n']);
+      assert.match(text, /^shop_orders_total 7$/m);
+      return;
+    case 'gateway':
+      // Its pod has no application.
+      assert.equal(probe.status, 400);
+      assert.doesNotMatch(text, /shop_orders_total/);
+      return;
+    default:
+      name satisfies never;
+  }
 }
 
 async function checkRunning(root: string, container: InjectedContainer, agentPid: number): Promise<void> {
@@ -175,7 +214,9 @@ async function checkRunning(root: string, container: InjectedContainer, agentPid
     assert.equal(execute(root, container, ['touch', `${folder}/x`]).code, 0, `${folder} must be writable`);
   }
 
-  assert.equal(execute(root, container, container.postStart).code, 0, 'postStart');
+  if (container.hooks !== undefined) {
+    assert.equal(execute(root, container, container.hooks.postStart).code, 0, 'postStart');
+  }
   const info = execute(root, container, ['pilot-agent', 'request', 'GET', 'server_info']);
   assert.equal((JSON.parse(info.stdout) as { state: string }).state, 'LIVE');
   const bootstrap = execute(root, container, ['cat', '/etc/istio/proxy/grpc-bootstrap.json']);
@@ -188,10 +229,11 @@ async function checkRunning(root: string, container: InjectedContainer, agentPid
   const levels = ['pilot-agent', 'request', '--debug-port=15020', 'POST', 'debug/logging?xdsproxy=debug'];
   assert.match(execute(root, container, levels).stdout, /xdsproxy: debug/);
 
-  const drained = execute(root, container, container.preStop);
+  if (container.hooks === undefined) return;
+  const drained = execute(root, container, container.hooks.preStop);
   assert.deepEqual([drained.code, drained.stdout], [0, 'OK\n'], drained.stderr);
 }
 
 const [folder = '', ...words] = process.argv.slice(2);
 await run(folder, readBase(words));
-console.log('the injected container runs as it should');
+console.log('the injected containers run as they should');
