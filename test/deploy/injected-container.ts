@@ -115,18 +115,24 @@ export function injectedSidecar(pod: InjectedPod): InjectedContainer {
   };
 }
 
+/** What injection adds for the application's probes and metrics. */
+const applicationVariables: ReadonlySet<string> = new Set([
+  'ISTIO_PROMETHEUS_ANNOTATIONS',
+  'ISTIO_KUBE_APP_PROBERS',
+]);
+
 /**
  * The container of a gateway with the default values of the chart. Source: `gateway-injection-template.yaml` beside the
  * one of sidecars: the same volumes, no lifecycle, no application in the pod.
  */
 export function injectedGateway(pod: InjectedPod): InjectedContainer {
   const { args, env, ...same } = injectedSidecar(pod);
-  const { ISTIO_PROMETHEUS_ANNOTATIONS, ISTIO_KUBE_APP_PROBERS, ...others } = env;
+  const others = Object.entries(env).filter(([variable]) => !applicationVariables.has(variable));
   return {
     ...same,
     name: 'gateway',
     args: args.map((word) => (word === 'sidecar' ? 'router' : word)),
-    env: { ...others, ISTIO_META_APP_CONTAINERS: '' },
+    env: { ...Object.fromEntries(others), ISTIO_META_APP_CONTAINERS: '' },
     hooks: undefined,
   };
 }
