@@ -26,7 +26,8 @@ export class MeshClient {
     // Chain and dates are checked; a workload has no host name. As an option of a request, Node.js would not keep
     // the connection.
     const options = { ...trust, checkServerIdentity: () => undefined };
-    this.#fresh = new Agent({ ...options, keepAlive: false });
+    // A resumed session would not show the certificate of now.
+    this.#fresh = new Agent({ ...options, keepAlive: false, maxCachedSessions: 0 });
     this.#kept = new Agent({ ...options, keepAlive: true, maxSockets: 1 });
   }
 
