@@ -1,11 +1,26 @@
-/** Bundles the agent into dist/ferry-agent.cjs: one file, commands still loaded lazily. */
+/**
+ * Bundles the agent into dist/ferry-agent.cjs: one file, of which a process reads only the parts that it runs. Beside it
+ * comes dist/ferry-agent.cache, V8's code of the parts that each start runs, for this Node. See docs/decisions/start-up.md.
+ */
 import { execFileSync } from 'node:child_process';
-import { chmod, readFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import { build } from 'esbuild';
+import { type BuildOptions, build, transform } from 'esbuild';
+import { joinParts } from './start/bundle-file.ts';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
-const bundle = 'dist/ferry-agent.cjs';
+const root = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
+const bundlePath = `${root}/dist/ferry-agent.cjs`;
+const cachePath = `${root}/dist/ferry-agent.cache`;
+const legalPath = `${bundlePath}.LEGAL.txt`;
+
+const common = {
+  absWorkingDir: root,
+  platform: 'node',
+  target: 'node24',
+  minifySyntax: true,
+  minifyWhitespace: true,
+  logLevel: 'warning',
+} as const satisfies BuildOptions;
 
 function git(...words: readonly string[]): string {
   try {
@@ -20,39 +35,82 @@ function git(...words: readonly string[]): string {
   }
 }
 
-const { version } = JSON.parse(await readFile(`${root}/package.json`, 'utf8')) as { version: string };
-const changes = git('status', '--porcelain', '--untracked-files=no');
-const buildInfo = {
-  version,
-  revision: git('rev-parse', 'HEAD'),
-  status: changes === 'unknown' ? 'unknown' : changes === '' ? 'Clean' : 'Modified',
-  tag: git('describe', '--tags', '--always'),
-};
-
-const result = await build({
-  absWorkingDir: root,
-  entryPoints: ['agent/cli/main.ts'],
-  outfile: bundle,
-  bundle: true,
-  platform: 'node',
-  format: 'cjs',
-  target: 'node24',
-  minifySyntax: true,
-  minifyWhitespace: true,
-  keepNames: true,
-  legalComments: 'linked',
-  banner: { js: '#!/usr/bin/env node' },
-  define: { 'globalThis.ferryBuild': JSON.stringify(buildInfo) },
-  metafile: true,
-  logLevel: 'warning',
-});
-// V8 holds a source text with one character over U+00FF in two bytes a character: 2 MB more in every pod.
-const wide = /[^\0-\xff]/.exec(await readFile(`${root}/${bundle}`, 'utf8'));
-if (wide !== null) {
-  throw new Error(
-    `${bundle} holds ${JSON.stringify(wide[0])} at ${wide.index}: write it as an escape in its source, also in regular expressions`,
-  );
+async function buildInfo() {
+  const { version } = JSON.parse(await readFile(`${root}/package.json`, 'utf8')) as { version: string };
+  const changes = git('status', '--porcelain', '--untracked-files=no');
+  return {
+    version,
+    revision: git('rev-parse', 'HEAD'),
+    status: changes === 'unknown' ? 'unknown' : changes === '' ? 'Clean' : 'Modified',
+    tag: git('describe', '--tags', '--always'),
+  };
 }
-await chmod(`${root}/${bundle}`, 0o755);
-const sizeBytes = result.metafile.outputs[bundle]?.bytes ?? 0;
-console.log(`${bundle}: ${(sizeBytes / 1024).toFixed(0)} KiB`);
+
+/** What is behind an `import()` is a part of its own, and so is what several of them need. */
+async function buildParts(): Promise<{
+  readonly parts: ReadonlyMap<string, string>;
+  readonly legalText: string;
+}> {
+  const { outputFiles } = await build({
+    ...common,
+    entryPoints: ['agent/cli/main.ts'],
+    outdir: 'dist',
+    bundle: true,
+    splitting: true,
+    format: 'esm',
+    keepNames: true,
+    legalComments: 'linked',
+    define: { 'globalThis.ferryBuild': JSON.stringify(await buildInfo()) },
+    write: false,
+  });
+  const parts = new Map<string, string>();
+  const legalTexts = new Set<string>();
+  for (const { path, text } of outputFiles) {
+    if (path.endsWith('.LEGAL.txt')) legalTexts.add(text);
+    else parts.set(`./${path.slice(path.lastIndexOf('/') + 1)}`, await wrapPart(text));
+  }
+  return { parts, legalText: [...legalTexts].join('\n') };
+}
+
+/** A module as a function of the loader's `require`. */
+async function wrapPart(text: string): Promise<string> {
+  const { absWorkingDir: _, ...options } = common;
+  const { code } = await transform(text, {
+    ...options,
+    format: 'cjs',
+    // An import is a call of `require` in a promise: the loader knows no other way to a part.
+    supported: { 'dynamic-import': false },
+  });
+  return `(function(require,module,exports){${code}\n})`;
+}
+
+async function buildLoader(): Promise<string> {
+  const { outputFiles } = await build({
+    ...common,
+    entryPoints: ['agent/start/run-bundle.ts'],
+    bundle: true,
+    format: 'iife',
+    globalName: 'loader',
+    write: false,
+  });
+  const text = outputFiles[0]?.text ?? '';
+  return `(function(require,path,table){${text}return loader.runBundle(require,path,table)})`;
+}
+
+const { parts, legalText } = await buildParts();
+const { text, table } = joinParts({ loader: await buildLoader(), entry: './main.js', parts });
+await mkdir(`${root}/dist`, { recursive: true });
+await rm(cachePath, { force: true });
+// A new file in the place of the old one: an agent that runs from the old one still reads its parts.
+await writeFile(`${bundlePath}.new`, text, 'latin1');
+await chmod(`${bundlePath}.new`, 0o755);
+await rename(`${bundlePath}.new`, bundlePath);
+await writeFile(legalPath, legalText);
+execFileSync(
+  process.execPath,
+  [`${root}/agent/start/record-code-cache.ts`, bundlePath, cachePath],
+  { input: JSON.stringify(table), stdio: ['pipe', 'ignore', 'inherit'], timeout: 60_000 },
+);
+const kib = async (path: string) => ((await stat(path)).size / 1024).toFixed(0);
+console.log(`dist/ferry-agent.cjs: ${await kib(bundlePath)} KiB, ${parts.size} parts`);
+console.log(`dist/ferry-agent.cache: ${await kib(cachePath)} KiB`);

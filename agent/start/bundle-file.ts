@@ -1,0 +1,55 @@
+import { createHash } from 'node:crypto';
+import { commentEnd, hiddenCommentEnd, type PartTable } from './part-loader.ts';
+
+/** The file's text and what its head says of it. */
+export interface BundleFile {
+  readonly text: string;
+  readonly table: PartTable;
+}
+
+/** Wide enough for any offset: the head's length must be known before it is written. */
+const offsetDigits = 12;
+const startField = '@'.repeat(offsetDigits);
+
+/**
+ * Joins the parts of a program into one file that Node runs: a head, then the parts inside of a comment. `loader` is a
+ * script whose value is `runBundle`. Throws Error for a character that a part cannot hold.
+ */
+export function joinParts(options: {
+  readonly loader: string;
+  /** The name of the part that is run. */
+  readonly entry: string;
+  /** Function expressions by the name that other parts ask for. */
+  readonly parts: ReadonlyMap<string, string>;
+}): BundleFile {
+  const { loader, entry, parts } = options;
+  const places: Record<string, readonly [number, number]> = {};
+  let body = '';
+  for (const [name, text] of parts) {
+    places[name] = [body.length, text.length];
+    body += `${checkedText(name, text).replaceAll(commentEnd, hiddenCommentEnd)}\n`;
+  }
+  const bundleId = createHash('sha256').update(loader).update(body).digest('hex').slice(0, 32);
+  const call = `require("node:vm").runInThisContext(${JSON.stringify(loader)},{filename:__filename+"/loader.js"})`;
+  const table = { bundleId, start: 0, entry, parts: places };
+  const tableText = JSON.stringify(table).replace('"start":0', `"start":Number("${startField}")`);
+  const head = checkedText(
+    'the head',
+    `#!/usr/bin/env node\n"use strict";${call}(require,__filename,${tableText});/*\n`,
+  );
+  const start = head.length;
+  return {
+    text: `${head.replace(startField, String(start).padStart(offsetDigits, '0'))}${body}*/\n`,
+    table: { ...table, start },
+  };
+}
+
+/** Every character is one byte of the file and of V8's heap: one wide character would double the size of its part. */
+function checkedText(name: string, text: string): string {
+  const odd = /[^\0-\x7f]/.exec(text)?.index ?? text.indexOf(hiddenCommentEnd);
+  if (odd < 0) return text;
+  const found = JSON.stringify(text.slice(odd, odd + hiddenCommentEnd.length));
+  throw new Error(
+    `${name} holds ${found} at ${odd}: write it with escapes in its source, also in regular expressions`,
+  );
+}
