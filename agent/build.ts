@@ -106,11 +106,11 @@ await writeFile(`${bundlePath}.new`, text, 'latin1');
 await chmod(`${bundlePath}.new`, 0o755);
 await rename(`${bundlePath}.new`, bundlePath);
 await writeFile(legalPath, legalText);
-execFileSync(
-  process.execPath,
-  [`${root}/agent/start/record-code-cache.ts`, bundlePath, cachePath],
-  { input: JSON.stringify(table), stdio: ['pipe', 'ignore', 'inherit'], timeout: 60_000 },
-);
+execFileSync(process.execPath, [`${root}/agent/start/record-code-cache.ts`, bundlePath, cachePath], {
+  input: JSON.stringify(table),
+  stdio: ['pipe', 'ignore', 'inherit'],
+  timeout: 60_000,
+});
 const kib = async (path: string) => ((await stat(path)).size / 1024).toFixed(0);
 console.log(`dist/ferry-agent.cjs: ${await kib(bundlePath)} KiB, ${parts.size} parts`);
 console.log(`dist/ferry-agent.cache: ${await kib(cachePath)} KiB`);

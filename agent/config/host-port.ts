@@ -1,4 +1,4 @@
-import { isIP } from 'node:net';
+import { ipFamily } from './ip-family.ts';
 
 /** An address as `host:port` or `[ipv6]:port` names it. */
 export interface HostPort {
@@ -18,7 +18,7 @@ export function parseHostPort(address: string): HostPort | undefined {
 
 /** True for a DNS name (RFC 1123 labels, not all-numeric at the end, 255 characters at most) or an IP address. */
 export function isHost(host: string): boolean {
-  if (isIP(host) !== 0) return true;
+  if (ipFamily(host) !== 0) return true;
   if (host === '' || host.length > 255) return false;
   const labels = (host.endsWith('.') ? host.slice(0, -1) : host).split('.');
   if (/^\d+$/.test(labels.at(-1) ?? '')) return false;

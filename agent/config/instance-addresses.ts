@@ -1,4 +1,5 @@
-import { BlockList, isIP, isIPv4 } from 'node:net';
+import { BlockList, isIPv4 } from 'node:net';
+import { ipFamily } from './ip-family.ts';
 
 /** One address of a network interface that is up. */
 export interface InterfaceAddress {
@@ -49,7 +50,7 @@ export function findInstanceAddresses(input: {
       .filter(({ interfaceName }) => input.excludedInterfaces.includes(interfaceName))
       .map(({ address }) => address),
   );
-  const own = isIP(input.instanceIp) === 0 ? [] : [canonical(input.instanceIp)];
+  const own = ipFamily(input.instanceIp) === 0 ? [] : [canonical(input.instanceIp)];
   const found = usable.length === 0 ? ['127.0.0.1', '::1'] : usable.map(({ address }) => address);
   const all = [...new Set([...own, ...found.filter((address) => !excluded.has(address))])];
   return { all, family: familyOf(all) };
@@ -61,7 +62,7 @@ function familyOf(addresses: readonly string[]): InstanceAddresses['family'] {
 }
 
 function isUsable(address: string): boolean {
-  const family = isIP(address);
+  const family = ipFamily(address);
   return family !== 0 && !unusable.check(address, family === 4 ? 'ipv4' : 'ipv6');
 }
 

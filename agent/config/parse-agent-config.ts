@@ -1,4 +1,3 @@
-import { isIP } from 'node:net';
 import { resolve } from 'node:path';
 import type { AgentConfig, ProxyRole } from './agent-config.ts';
 import type { AgentInputs, FileContent } from './agent-inputs.ts';
@@ -13,6 +12,7 @@ import { parseGoInteger } from './go-values.ts';
 import { type HostPort, parseHostPort } from './host-port.ts';
 import { readIdentityConfig } from './identity-settings.ts';
 import { findInstanceAddresses } from './instance-addresses.ts';
+import { ipFamily } from './ip-family.ts';
 import { readLogConfig } from './log-config.ts';
 import { buildNodeMetadata } from './node-metadata.ts';
 import { readAppProbeConfig, readWorkloadHealthConfig } from './probe-config.ts';
@@ -150,7 +150,7 @@ export function findStatsdHost(inputs: AgentInputs): string | undefined {
   const annotations = readDownward(inputs.files.podAnnotations, 'pod annotations file', report);
   const address = mergeLayers(inputs, values, annotations ?? {}, report).statsdUdpAddress;
   const parsed = address ? expandHostIp(address, values.HOST_IP) : undefined;
-  return parsed === undefined || isIP(parsed.host) !== 0 ? undefined : parsed.host;
+  return parsed === undefined || ipFamily(parsed.host) !== 0 ? undefined : parsed.host;
 }
 
 function readRole(type: string | undefined, report: ConfigReport): ProxyRole {
@@ -222,7 +222,7 @@ function resolveStatsd(
   report: ConfigReport,
 ): HostPort | undefined {
   const parsed = statsdUdpAddress ? expandHostIp(statsdUdpAddress, hostIp) : undefined;
-  if (parsed === undefined || isIP(parsed.host) !== 0) return parsed;
+  if (parsed === undefined || ipFamily(parsed.host) !== 0) return parsed;
   const address = inputs.resolvedHosts.get(parsed.host);
   if (address !== undefined) return { ...parsed, host: address };
   report.warn(

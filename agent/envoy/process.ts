@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import type { EnvoyConfig } from '../config/agent-config.ts';
 import type { EnvironmentRecord } from '../config/environment.ts';
@@ -59,6 +59,8 @@ export class EnvoyProcess {
 
   /** Starts Envoy; resolves when the process runs. Throws EnvoyProcessError. */
   static async start(launch: Launch, environment: EnvironmentRecord): Promise<EnvoyProcess> {
+    // Not before the XDS socket is there.
+    const { spawn } = await import('node:child_process');
     const child = spawn(launch.binaryPath, launch.arguments, {
       cwd: launch.workingFolder,
       env: envoyEnvironment(environment, launch.extraEnvironment),

@@ -1,13 +1,10 @@
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
+import { exposeCollector } from '../collector.ts';
 
 /** Chunks dropped between two collections: memory grows by about 20 MB, and a collection takes under a millisecond. */
 const collectionIntervalBytes = 2 * 1024 * 1024;
 
-type Collect = () => void;
-
 let droppedBytes = 0;
-let collect: Collect | undefined;
+let collect: (() => void) | undefined;
 
 /**
  * Notes that the bytes of a chunk are not needed any more. The bytes of a stream lie outside of V8's heap, and V8
@@ -18,14 +15,6 @@ export function noteDroppedChunk(sizeBytes: number): void {
   droppedBytes += sizeBytes;
   if (droppedBytes < collectionIntervalBytes) return;
   droppedBytes = 0;
-  collect ??= exposedCollect();
+  collect ??= exposeCollector('young');
   collect();
-}
-
-/** V8 shows its collector to contexts that are made while the flag is set; without it nothing is done. */
-function exposedCollect(): Collect {
-  setFlagsFromString('--expose-gc');
-  const found: unknown = runInNewContext("globalThis.gc && (() => void gc({ type: 'minor' }))");
-  if (globalThis.gc === undefined) setFlagsFromString('--no-expose-gc');
-  return typeof found === 'function' ? (found as Collect) : () => undefined;
 }

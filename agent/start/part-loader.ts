@@ -77,7 +77,7 @@ export class PartLoader {
   #read(name: string, [offset, sizeBytes]: readonly [number, number]): string {
     const bytes = Buffer.allocUnsafeSlow(sizeBytes);
     const readBytes = readSync(this.#file, bytes, 0, sizeBytes, this.#table.start + offset);
-    if (readBytes === sizeBytes) return bytes.latin1Slice().replaceAll(hiddenCommentEnd, commentEnd);
+    if (readBytes === sizeBytes) return bytes.toString('latin1').replaceAll(hiddenCommentEnd, commentEnd);
     throw new Error(`${this.#bundlePath} ends within its part ${name}: install the bundle again`);
   }
 
