@@ -17,7 +17,7 @@ COPY proto proto
 RUN node_modules/.bin/node agent/build.ts && \
     mkdir -p /out/lib /out/bin && \
     cp -L node_modules/.bin/node /out/lib/node && \
-    cp dist/ferry-agent.cjs /out/lib/
+    cp dist/ferry-agent.cjs dist/start.cjs dist/ferry-agent.cache /out/lib/
 COPY deploy/image/ferry-agent /out/bin/ferry-agent
 
 FROM ${BASE_IMAGE}

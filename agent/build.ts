@@ -1,6 +1,7 @@
 /**
- * Bundles the agent into dist/ferry-agent.cjs: one file, of which a process reads only the parts that it runs. Beside it
- * comes dist/ferry-agent.cache, V8's code of the parts that each start runs, for this Node. See docs/decisions/start-up.md.
+ * Bundles the agent into dist/ferry-agent.cjs: one file, of which a process keeps only the parts that it runs. Beside it
+ * come start.cjs, which runs the bundle without Node reading all of it, and ferry-agent.cache, V8's code of the parts that
+ * each start runs, for this Node and this bundle. See docs/decisions/start-up.md.
  */
 import { execFileSync } from 'node:child_process';
 import { chmod, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
@@ -10,6 +11,7 @@ import { joinParts } from './start/bundle-file.ts';
 
 const root = fileURLToPath(new URL('..', import.meta.url)).replace(/\/$/, '');
 const bundlePath = `${root}/dist/ferry-agent.cjs`;
+const startPath = `${root}/dist/start.cjs`;
 const cachePath = `${root}/dist/ferry-agent.cache`;
 const legalPath = `${bundlePath}.LEGAL.txt`;
 
@@ -98,13 +100,19 @@ async function buildLoader(): Promise<string> {
 }
 
 const { parts, legalText } = await buildParts();
-const { text, table } = joinParts({ loader: await buildLoader(), entry: './main.js', parts });
+const { text, startText, table } = joinParts({
+  loader: await buildLoader(),
+  fileName: 'ferry-agent.cjs',
+  entry: './main.js',
+  parts,
+});
 await mkdir(`${root}/dist`, { recursive: true });
-await rm(cachePath, { force: true });
+for (const path of [cachePath, startPath]) await rm(path, { force: true });
 // A new file in the place of the old one: an agent that runs from the old one still reads its parts.
 await writeFile(`${bundlePath}.new`, text, 'latin1');
 await chmod(`${bundlePath}.new`, 0o755);
 await rename(`${bundlePath}.new`, bundlePath);
+await writeFile(startPath, startText, 'latin1');
 await writeFile(legalPath, legalText);
 execFileSync(process.execPath, [`${root}/agent/start/record-code-cache.ts`, bundlePath, cachePath], {
   input: JSON.stringify(table),

@@ -90,6 +90,14 @@ export const environmentTable = {
     origin: stock,
     meaning: 'Cluster id, sent to istiod as metadata `clusterid`, also when empty.',
   },
+  MALLOC_ARENA_MAX: {
+    type: 'optional text',
+    group: 'Pod and node',
+    origin: ours,
+    isKeptFromEnvoy: true,
+    meaning:
+      "Malloc arenas of the agent's own process, read by glibc. The image's start script sets 1, which takes 2 MB less memory, unless the pod sets another number.",
+  },
   ISTIO_BASE_VERSION: {
     type: 'text',
     default: '',

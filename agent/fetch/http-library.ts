@@ -1,5 +1,6 @@
 import { setFlagsFromString } from 'node:v8';
 import type { Agent, buildConnector, Dispatcher, Pool, ProxyAgent } from 'undici';
+import { trustSystemRoots } from './default-roots.ts';
 
 /** What is used of undici. */
 export interface HttpLibrary {
@@ -24,6 +25,7 @@ export interface ProxyLibrary {
  */
 export async function loadHttpLibrary(): Promise<HttpLibrary> {
   keepParserSmall();
+  trustSystemRoots();
   const [agent, connect, request] = await Promise.all([
     import('undici/lib/dispatcher/agent.js'),
     import('undici/lib/core/connect.js'),

@@ -215,7 +215,9 @@ async function launchOf(
   const ports = { statusPort, envoyPorts };
   const env = await agentEnvironment(workspace, options, address, ports);
   if (subject.kind === 'ferry') {
-    return { command: node, args: [...subject.program.nodeArguments, ...agentArguments], env, statusUrl };
+    const { nodeArguments, environment } = subject.program;
+    const args = [...nodeArguments, ...agentArguments];
+    return { command: node, args, env: { ...environment, ...env }, statusUrl };
   }
   // The shell splits and quotes the command as its writer expects, then becomes it.
   const args = ['-c', `exec ${subject.command} "$@"`, 'peer', ...agentArguments];

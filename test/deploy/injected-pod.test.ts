@@ -16,7 +16,7 @@ test('the image layout gets ready as injection starts sidecars and gateways: sto
   const output = await runPodScene([
     'host',
     process.execPath,
-    path('dist/ferry-agent.cjs'),
+    path('dist'),
     path('deploy/image/ferry-agent'),
     envoyPath,
   ]);

@@ -6,7 +6,7 @@ import type { InjectedMount } from './injected-container.ts';
 /** What the image has under `/usr/local`; see the Dockerfile. */
 export interface ImageLayout {
   readonly nodePath: string;
-  readonly bundlePath: string;
+  readonly bundleFolder: string;
   /** `deploy/image/ferry-agent`. */
   readonly launcherPath: string;
   readonly envoyPath: string;
@@ -102,7 +102,9 @@ function writeHostBase(root: string, layout: ImageLayout): void {
   mount('-t', 'tmpfs', '-o', 'mode=0755', 'tmpfs', local);
   for (const folder of ['bin', 'lib/ferry']) mkdirSync(join(local, folder), { recursive: true });
   cpSync(layout.nodePath, join(local, 'lib/ferry/node'), { dereference: true });
-  cpSync(layout.bundlePath, join(local, 'lib/ferry/ferry-agent.cjs'));
+  for (const name of ['ferry-agent.cjs', 'start.cjs', 'ferry-agent.cache']) {
+    cpSync(join(layout.bundleFolder, name), join(local, 'lib/ferry', name));
+  }
   writeFileSync(join(local, 'lib/ferry/istio-version'), '1.27.0\n');
   cpSync(layout.launcherPath, join(local, 'bin/ferry-agent'));
   symlinkSync('ferry-agent', join(local, 'bin/pilot-agent'));

@@ -3,7 +3,7 @@
  * it by `run-pod-scene.ts`, in namespaces of its own: the ports are the stock ones, and its mounts go with it.
  *
  *   node test/deploy/pod-scene.ts <empty folder> image <root of the image>
- *   node test/deploy/pod-scene.ts <empty folder> host <node> <bundle> <launcher> <envoy>
+ *   node test/deploy/pod-scene.ts <empty folder> host <node> <folder of the bundle> <launcher> <envoy>
  */
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
@@ -30,10 +30,10 @@ const applicationPort = 8080;
 const workloadId = 'spiffe://cluster.local/ns/shop/sa/web';
 
 function readBase(words: readonly string[]): PodBase {
-  const [kind, first = '', bundlePath = '', launcherPath = '', envoyPath = ''] = words;
+  const [kind, first = '', bundleFolder = '', launcherPath = '', envoyPath = ''] = words;
   if (kind === 'image') return { kind, folder: first };
   assert.equal(kind, 'host');
-  return { kind: 'host', layout: { nodePath: first, bundlePath, launcherPath, envoyPath } };
+  return { kind: 'host', layout: { nodePath: first, bundleFolder, launcherPath, envoyPath } };
 }
 
 /** The command that enters the container as its user, without a way to more rights. */

@@ -6,8 +6,28 @@ import { ipFamily } from '../../../agent/config/ip-family.ts';
 
 describe('the family of an address is what Node says', () => {
   const texts = [
-    ...['', 'istiod.istio-system.svc', 'localhost', '10.0.0.1', '010.0.0.1', '10.0.0', '256.0.0.1', '1.2.3.4:80'],
-    ...['::', '::1', 'fe80::1', 'fe80::1%eth0', '::ffff:10.0.0.1', '::ffff:10.0.0', '1::2::3', 'g::1', '[::1]', ':'],
+    ...[
+      '',
+      'istiod.istio-system.svc',
+      'localhost',
+      '10.0.0.1',
+      '010.0.0.1',
+      '10.0.0',
+      '256.0.0.1',
+      '1.2.3.4:80',
+    ],
+    ...[
+      '::',
+      '::1',
+      'fe80::1',
+      'fe80::1%eth0',
+      '::ffff:10.0.0.1',
+      '::ffff:10.0.0',
+      '1::2::3',
+      'g::1',
+      '[::1]',
+      ':',
+    ],
     ...['1:2:3:4:5:6:7:8', '1:2:3:4:5:6:7:8:9', '1:2:3:4:5:6:7', '12345::', '::1 ', ' ::1', '::1\0', 'a:b'],
   ];
   for (const text of texts) {
@@ -18,7 +38,14 @@ describe('the family of an address is what Node says', () => {
 
   test('for any text', () => {
     const word = fc.constantFrom(':', '::', '.', '0', '1', '255', 'ffff', 'fe80', 'g', '%', ' ', '-');
-    const text = fc.oneof(fc.ipV4(), fc.ipV6(), fc.array(word, { maxLength: 12 }).map((words) => words.join('')));
-    fc.assert(fc.property(text, (address) => assert.equal(ipFamily(address), isIP(address))), { numRuns: 2000 });
+    const text = fc.oneof(
+      fc.ipV4(),
+      fc.ipV6(),
+      fc.array(word, { maxLength: 12 }).map((words) => words.join('')),
+    );
+    fc.assert(
+      fc.property(text, (address) => assert.equal(ipFamily(address), isIP(address))),
+      { numRuns: 2000 },
+    );
   });
 });
