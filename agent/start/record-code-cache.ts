@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { rootCertificates } from 'node:tls';
+import { setFlagsFromString } from 'node:v8';
 import type { Script } from 'node:vm';
 import { encodeCodeCache } from './code-cache-file.ts';
 import { PartLoader, type PartTable } from './part-loader.ts';
@@ -105,6 +106,8 @@ startAgent(root, {
 });
 await untilListening(join(root, 'etc/istio/proxy/XDS'));
 await delay(settleMs);
+// As at the start: the code says for which flags it is, and the agent has turned this one off since.
+setFlagsFromString('--turbofan');
 const codes = new Map([...scripts].map(([name, script]) => [name, script.createCachedData()]));
 writeFileSync(cachePath, encodeCodeCache({ bundleId: table.bundleId, codes }));
 process.exit(0);
