@@ -60,7 +60,6 @@ async function buildParts(): Promise<{
     bundle: true,
     splitting: true,
     format: 'esm',
-    keepNames: true,
     legalComments: 'linked',
     define: { 'globalThis.ferryBuild': JSON.stringify(await buildInfo()) },
     write: false,
