@@ -22,8 +22,7 @@ export function readPlainProxy(
     const [, name = '', value] = /^--([^=]+)=([\s\S]*)$/.exec(word) ?? [];
     const flag = flags.get(name);
     if (flag === undefined || value === undefined) return undefined;
-    if (flag.type === 'text list') values[name] = [...(values[name] ?? []), value];
-    else values[name] = value;
+    values[name] = flag.type === 'text list' ? [values[name] ?? [], value].flat() : value;
   }
   if (places[0] !== 'proxy') return undefined;
   for (const [name, { type, default: fallback }] of flags) {

@@ -52,10 +52,11 @@ export function joinParts(options: {
 
 /** Every character is one byte of the file and of V8's heap: one wide character would double the size of its part. */
 function checkedText(name: string, text: string): string {
-  const odd = /[^\0-\x7f]/.exec(text)?.index ?? text.indexOf(hiddenCommentEnd);
-  if (odd < 0) return text;
-  const found = JSON.stringify(text.slice(odd, odd + hiddenCommentEnd.length));
+  const hiddenAt = text.indexOf(hiddenCommentEnd);
+  const at = /[^\0-\x7f]/.exec(text)?.index ?? (hiddenAt < 0 ? undefined : hiddenAt + 1);
+  if (at === undefined) return text;
+  const code = text.charCodeAt(at).toString(16).toUpperCase().padStart(4, '0');
   throw new Error(
-    `${name} holds ${found} at ${odd}: write it with escapes in its source, also in regular expressions`,
+    `${name} holds U+${code} at ${at}: write it as an escape in its source, also in regular expressions`,
   );
 }
