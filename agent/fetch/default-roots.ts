@@ -5,7 +5,7 @@ let isSet = false;
 /**
  * Lets TLS without a CA file of its own trust what the system trusts (`SSL_CERT_FILE`, `SSL_CERT_DIR`, else the base
  * image's CA bundle), as Go does, and `NODE_EXTRA_CA_CERTS`. A system that has no roots leaves those of Node, which are
- * Mozilla's. For the process, once: to be called before the first connection.
+ * Mozilla's. For the process, once, in some tens of milliseconds: to be called before the first TLS connection.
  */
 export function trustSystemRoots(): void {
   if (isSet) return;

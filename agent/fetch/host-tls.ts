@@ -2,6 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
 import { LRUCache } from 'lru-cache';
 import { describeError } from '../log.ts';
+import { trustSystemRoots } from './default-roots.ts';
 import type { FetchSettings } from './fetch-settings.ts';
 import type { InsecureHosts } from './insecure-hosts.ts';
 import { FetchError } from './types.ts';
@@ -41,6 +42,7 @@ export class HostTlsFiles {
 
   /** Throws FetchError `tls` for a file that cannot be used: a host is never spoken to with less than was asked for. */
   async tlsFor(hostText: string, role: 'server' | 'proxy' = 'server'): Promise<HostTls> {
+    trustSystemRoots();
     const settings = this.#settings.host(hostText);
     const { caFile, clientCertificate } = settings ?? {};
     // The list is of registries: a proxy is never meant by it.

@@ -1,6 +1,5 @@
 import { setFlagsFromString } from 'node:v8';
 import type { Agent, buildConnector, Dispatcher, Pool, ProxyAgent } from 'undici';
-import { trustSystemRoots } from './default-roots.ts';
 
 /** What is used of undici. */
 export interface HttpLibrary {
@@ -25,7 +24,6 @@ export interface ProxyLibrary {
  */
 export async function loadHttpLibrary(): Promise<HttpLibrary> {
   keepParserSmall();
-  trustSystemRoots();
   const [agent, connect, request] = await Promise.all([
     import('undici/lib/dispatcher/agent.js'),
     import('undici/lib/core/connect.js'),

@@ -4,6 +4,7 @@ import { connect, type Socket } from 'node:net';
 import { describe, it } from 'node:test';
 import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { readBounded } from '../../../agent/fetch/bounded-body.ts';
+import { trustSystemRoots } from '../../../agent/fetch/default-roots.ts';
 import { EgressGuard } from '../../../agent/fetch/egress-guard.ts';
 import { HttpClient, type HttpRequest, type HttpResponse } from '../../../agent/fetch/http-client.ts';
 import { InsecureHosts } from '../../../agent/fetch/insecure-hosts.ts';
@@ -74,6 +75,8 @@ describe('the http client', () => {
     const tls = authority.issue({ hosts: ['good.test'] });
     await using server = await startWebServer((_, response) => answer(response, 200, 'hello'), tls);
     const names = { 'good.test': ['127.0.0.1'], 'bad.test': ['127.0.0.1'] };
+    // Before the test's authority comes in, not with the first connection.
+    trustSystemRoots();
     const trusted = getCACertificates('default');
     setDefaultCACertificates([...trusted, authority.certificate]);
     try {
