@@ -37,7 +37,8 @@ async function collectOldModules({ agent, workspace }: Gateway): Promise<void> {
   const at = Date.now() / 1_000 - 2 * 86_400;
   for (const name of await readdir(workspace.path(blobFolder)))
     await utimes(workspace.path(`${blobFolder}/${name}`), at, at);
-  const ports = [`--status-port=${agent.ports.status}`, `--admin-port=${agent.ports.admin}`];
+  // Envoy is not asked: its dump names what a listener needs that still drains, for 45 s here.
+  const ports = [`--status-port=${agent.ports.status}`, '--admin-port=0'];
   const folder = ['--data-folder', workspace.path('var/lib/istio/data')];
   const { code, stderr } = await runCommand(['cache', 'gc', ...ports, ...folder]);
   assert.equal(code, 0, stderr);
