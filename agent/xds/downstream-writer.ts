@@ -5,9 +5,15 @@ import type { GrpcStatus } from './grpc-status.ts';
 
 /**
  * Relayed bytes that are gathered before they are written, in bytes. Envoy can use a message only when it is whole, so
- * the parts of a small one wait for its end and are written at once; four DATA frames a write suffice for a large one.
+ * the parts of a small one wait for its end and are written at once; eight DATA frames a write suffice for a large one.
  */
-const gatherBytes = 64 * 1024;
+const gatherBytes = 128 * 1024;
+
+/**
+ * Written bytes that Envoy has not taken, from which on istiod is paused. More than one write of gathered bytes: to
+ * pause and resume within a message costs turns of the loop.
+ */
+const pauseBytes = 256 * 1024;
 
 const responseHeaders = { ':status': 200, 'content-type': 'application/grpc' };
 
@@ -56,7 +62,7 @@ export class DownstreamWriter {
 
   /** True while Envoy takes no more: the source must be paused until `onDrain`. */
   get isBlocked(): boolean {
-    return this.#stream.writableNeedDrain;
+    return this.#stream.writableNeedDrain && this.#stream.writableLength >= pauseBytes;
   }
 
   /** Starts a relayed message with its framing. Parts follow with `relay`, then `endMessage`. */

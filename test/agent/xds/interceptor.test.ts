@@ -78,14 +78,14 @@ test('messages of an intercepted type go to its interceptor whole, all others pa
 
 test('messages of the agent wait for the end of a relayed message, and keep their order', async (t) => {
   const { envoy, upstream, interceptor } = await openIntercepted(t);
-  const relayed = deltaResponse(clusterType, 200_000);
+  const relayed = deltaResponse(clusterType, 400_000);
   const bytes = frame(relayed);
   upstream.send();
-  upstream.stream.write(bytes.subarray(0, 100_000));
+  upstream.stream.write(bytes.subarray(0, 200_000));
   if (envoy.reader.receivedBytes === 0) await once(envoy.stream, 'data');
   const made = [1, 2, 3].map((size) => deltaResponse(extensionType, size * 3000));
   for (const message of made) interceptor.stream.sendDownstream(message);
-  upstream.stream.write(bytes.subarray(100_000));
+  upstream.stream.write(bytes.subarray(200_000));
   for (const expected of [relayed, ...made]) assert.deepEqual(await envoy.responses.next(), expected);
   // At a boundary they are not held back.
   interceptor.stream.sendDownstream(Buffer.alloc(0));
