@@ -80,7 +80,7 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
     this.#unrepaired = options.unrepaired;
     this.#log = options.log;
     this.#dialect = ecdsDialect(options.stream.kind);
-    this.#subscription = new EcdsSubscription(options.stream.kind);
+    this.#subscription = new EcdsSubscription();
     this.#rollouts.attach(this);
   }
 

@@ -7,8 +7,10 @@ import assert from 'node:assert/strict';
 import { readdir, utimes } from 'node:fs/promises';
 import { describe, test } from 'node:test';
 import { runCommand } from '../agent/cli/command-process.ts';
+import type { AdsStream } from '../support/control-plane/ads-stream.ts';
 import type { Resource } from '../support/control-plane/discovery-messages.ts';
 import { rbacFilter, type WasmPlugin, wasmPlugin } from '../support/control-plane/extension-configs.ts';
+import { typeUrls } from '../support/control-plane/type-urls.ts';
 import { buildHeaderPlugin, buildPlugin } from '../support/plugin-build.ts';
 import { poll } from '../support/polling.ts';
 import { basicAuthConfig, Gateway, type Mode, modes, skipReason } from './gateway.ts';
@@ -23,7 +25,8 @@ async function start(
   t: Parameters<typeof Gateway.start>[0],
   mode: Mode,
 ): Promise<{ gateway: Gateway; url: string }> {
-  const gateway = await Gateway.start(t, { mode });
+  // Envoy soon forgets filters of listeners that are gone.
+  const gateway = await Gateway.start(t, { mode, agent: { proxyConfig: { drainDuration: '1s' } } });
   const { path } = await buildPlugin();
   const image = { repository: 'wasm/basic_auth', tag: '1', layout: 'compat', wasm: path } as const;
   const { url } = await gateway.registry.pushImage(image);
@@ -42,6 +45,10 @@ async function collectOldModules({ agent, workspace }: Gateway): Promise<void> {
   const folder = ['--data-folder', workspace.path('var/lib/istio/data')];
   const { code, stderr } = await runCommand(['cache', 'gc', ...ports, ...folder]);
   assert.equal(code, 0, stderr);
+}
+
+function watchesEcds(stream: AdsStream, name: string): boolean {
+  return stream.watches.get(typeUrls.ecds)?.names.has(name) === true;
 }
 
 async function createdVmCount(gateway: Gateway): Promise<string> {
@@ -165,6 +172,39 @@ for (const mode of modes) {
       assert.equal(await gateway.status('/open'), 200);
     });
 
+    test('a plugin that comes beside another, or goes, makes the agent forget none', async (t) => {
+      const { gateway, url } = await start(t, mode);
+      const { controlPlane } = gateway;
+      const first = wasmPlugin({ name: 'first', url, pluginConfig: basicAuthConfig });
+      const missing = `oci://${gateway.registry.host}/wasm/missing:1`;
+      const failing = wasmPlugin({ name: 'failing', url: missing, failStrategy: 'FAIL_OPEN' });
+      const second = wasmPlugin({ name: 'second', url, pluginConfig: otherConfig });
+      gateway.apply([first]);
+      await gateway.until('/productpage', 401);
+      // istiod answers the new name alone.
+      gateway.apply([first, failing, second]);
+      await gateway.until('/other', 401);
+      const namesOf = async (): Promise<unknown> =>
+        (await gateway.plugins()).map((plugin) => plugin['name']).sort();
+      assert.deepEqual(await namesOf(), [failing.name, first.name, second.name].sort());
+      gateway.apply([first, failing]);
+      // Envoy drops the name once its old listener is drained; delta istiod answers that with an empty response.
+      await controlPlane.journal.waitFor(
+        'Envoy to drop the name',
+        () => controlPlane.openStreams.find((stream) => !watchesEcds(stream, second.name)),
+        { timeoutMs: 20_000 },
+      );
+      assert.deepEqual(await namesOf(), [failing.name, first.name].sort());
+      await gateway.registry.pushImage({
+        repository: 'wasm/missing',
+        tag: '1',
+        layout: 'compat',
+        wasm: (await buildHeaderPlugin('late')).path,
+      });
+      await gateway.untilInForce(failing.name, 'plugin');
+      assert.deepEqual(await namesOf(), [failing.name, first.name].sort());
+    });
+
     test('the same config again starts no VM', async (t) => {
       const { gateway, url } = await start(t, mode);
       const { controlPlane } = gateway;
@@ -188,8 +228,14 @@ for (const mode of modes) {
       await gateway.until('/productpage', 401);
       const { version } = gateway.apply([kept]);
       await controlPlane.waitForAck('ecds', { version });
-      await collectOldModules(gateway);
-      assert.equal((await readdir(workspace.path(blobFolder))).length, 1, 'the other module is gone');
+      await poll(
+        async () => {
+          await collectOldModules(gateway);
+          const left = await readdir(workspace.path(blobFolder));
+          return left.length === 1 ? { done: true, value: undefined } : { done: false, seen: left.join(' ') };
+        },
+        { what: 'The end of the module that nobody runs', deadlineMs: 30_000 },
+      );
 
       const bad = gateway.apply([wasmPlugin({ name: 'a', url, pluginConfig: refusedConfig })]);
       await controlPlane.waitForNack('ecds', { version: bad.version });

@@ -253,6 +253,7 @@ export class EcdsWorld {
       const plugin = this.#plugins.get(name);
       const filter = this.#filters.get(name);
       assert.ok(plugin && filter, `${name} has something in Envoy`);
+      assert.ok(this.#rollouts.names().includes(name), `${name} is not forgotten`);
       assert.equal(filter.isRefused, false, `${name}: Envoy is not left with what it refused`);
       const { running } = filter;
       if (!plugin.isBad) assert.deepEqual(running, moduleOf(plugin), `${name} runs its newest config`);
@@ -375,11 +376,10 @@ export class EcdsWorld {
 
   /** istiod sends all that it has and Envoy asks for. */
   #push(): void {
-    this.#respond([...this.#subscribed]);
+    if (this.#subscribed.size > 0) this.#respond([...this.#subscribed]);
   }
 
   #respond(names: readonly string[]): void {
-    if (this.#subscribed.size === 0) return;
     this.#nonceCount += 1;
     const nonce = `n${this.#nonceCount}`;
     const resources = names.flatMap((name) => {
@@ -469,6 +469,7 @@ export class EcdsWorld {
     const nonce = request.responseNonce;
     const failure = request.errorDetail?.message;
     if (nonce !== '') assert.equal(nonce, this.#latestNonce, 'only the newest push is answered');
+    const wasSubscribed = this.#subscribed.size > 0;
     let added: readonly string[];
     let isChanged: boolean;
     if ('resourceNames' in request) {
@@ -486,8 +487,19 @@ export class EcdsWorld {
     }
     if (isChanged) assert.equal(failure, undefined, 'a change of names is no NACK');
     if (nonce !== '') this.#take(nonce, isChanged ? 'names' : failure === undefined ? 'ack' : 'nack');
+    const answer = this.#answerTo(added, isChanged, wasSubscribed);
     // istiod answers once it has read: not within this call.
-    if (added.length > 0) queueMicrotask(() => this.#respond(isSotw ? [...this.#subscribed] : added));
+    if (answer !== undefined) queueMicrotask(() => this.#respond(answer));
+  }
+
+  /** To a change of names only the added ones; where delta only dropped names, none; state of the world then nothing. */
+  #answerTo(
+    added: readonly string[],
+    isChanged: boolean,
+    wasSubscribed: boolean,
+  ): readonly string[] | undefined {
+    if (added.length > 0) return wasSubscribed ? added : [...this.#subscribed];
+    return isChanged && this.#kind === 'delta' ? [] : undefined;
   }
 
   /** A policy that stops or frees what istiod has had a verdict on makes another one. */

@@ -1,0 +1,125 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import type { DownstreamRequest } from '../../../agent/xds/ecds-dialect.ts';
+import { EcdsSubscription } from '../../../agent/xds/ecds-subscription.ts';
+import { makeDeltaRequest, makeRequest } from '../../../proto/codec.ts';
+
+/** Envoy's request, or the names in a response of istiod. */
+type Step =
+  | { readonly names: string }
+  | { readonly add?: string; readonly drop?: string }
+  | { readonly comes: string; readonly withdraws: string };
+
+const list = (text = ''): readonly string[] => text.split(' ').filter((name) => name !== '');
+
+function requestOf(step: Exclude<Step, { readonly comes: string }>): DownstreamRequest {
+  const answer = { nonce: '', failure: undefined };
+  if ('names' in step) return { ...answer, kind: 'sotw', names: list(step.names), message: makeRequest({}) };
+  const [subscribe, unsubscribe] = [list(step.add), list(step.drop)];
+  return { ...answer, kind: 'delta', subscribe, unsubscribe, message: makeDeltaRequest({}) };
+}
+
+/** Names are known from the response that has them until one withdraws them, or Envoy drops them. */
+function run(steps: readonly Step[]): void {
+  const subscription = new EcdsSubscription();
+  let known = new Set<string>();
+  for (const [index, step] of steps.entries()) {
+    if ('comes' in step) {
+      const present = list(step.comes);
+      const withdrawn = subscription.withdrawnNames(present, [...known]);
+      assert.deepEqual([...withdrawn].sort(), [...list(step.withdraws)], `step ${index}`);
+      known = new Set([...known, ...present]).difference(new Set(withdrawn));
+    } else {
+      const dropped = subscription.change(requestOf(step)).droppedNames([...known]);
+      known = known.difference(new Set(dropped));
+    }
+  }
+}
+
+const rows: readonly (readonly [string, readonly Step[]])[] = [
+  [
+    'delta: the answer to a subscribe says nothing of other names, a push does',
+    [
+      { add: 'a' },
+      { comes: 'a', withdraws: '' },
+      { add: 'b' },
+      { comes: 'b', withdraws: '' },
+      { comes: 'b', withdraws: 'a' },
+    ],
+  ],
+  [
+    'delta: the empty answer to an unsubscribe withdraws nothing, an empty push does',
+    [
+      { add: 'a b' },
+      { comes: 'a b', withdraws: '' },
+      { comes: 'a', withdraws: 'b' },
+      { drop: 'b' },
+      { comes: '', withdraws: '' },
+      { comes: '', withdraws: 'a' },
+    ],
+  ],
+  [
+    'delta: a push that overtakes the empty answer leaves it one',
+    [
+      { add: 'a b' },
+      { comes: 'a b', withdraws: '' },
+      { drop: 'b' },
+      { comes: 'a', withdraws: '' },
+      { comes: '', withdraws: '' },
+    ],
+  ],
+  [
+    'delta: the answer to a subscribe that was taken back says nothing of other names',
+    [
+      { add: 'a' },
+      { comes: 'a', withdraws: '' },
+      { add: 'b' },
+      { drop: 'b' },
+      { comes: 'b', withdraws: '' },
+      { comes: '', withdraws: '' },
+      { comes: 'a', withdraws: 'b' },
+    ],
+  ],
+  [
+    'delta: a name that istiod does not have is withdrawn by the answer',
+    [{ add: 'a b' }, { comes: 'a b', withdraws: '' }, { add: 'b' }, { comes: '', withdraws: 'b' }],
+  ],
+  [
+    'delta: to drop what was never asked for has no answer',
+    [{ add: 'a' }, { comes: 'a', withdraws: '' }, { drop: 'x' }, { comes: '', withdraws: 'a' }],
+  ],
+  [
+    'state of the world: the answer to added names has them alone',
+    [
+      { names: 'a' },
+      { comes: 'a', withdraws: '' },
+      { names: 'a b' },
+      { comes: 'b', withdraws: '' },
+      { comes: 'b', withdraws: 'a' },
+    ],
+  ],
+  [
+    'state of the world: dropped names have no answer',
+    [{ names: 'a b' }, { comes: 'a b', withdraws: '' }, { names: 'a' }, { comes: '', withdraws: 'a' }],
+  ],
+  [
+    'state of the world: requests that istiod has passed over are answered together',
+    [
+      { names: 'a' },
+      { comes: 'a', withdraws: '' },
+      { names: 'a b' },
+      { names: 'a b c' },
+      { comes: 'a', withdraws: '' },
+      { comes: 'b c', withdraws: '' },
+      { comes: 'b c', withdraws: 'a' },
+    ],
+  ],
+  [
+    'state of the world: the answer may have all names',
+    [{ names: 'a' }, { comes: 'a', withdraws: '' }, { names: 'a b' }, { comes: 'a b', withdraws: '' }],
+  ],
+];
+
+describe('what a response of istiod withdraws', () => {
+  for (const [name, steps] of rows) test(name, () => run(steps));
+});
