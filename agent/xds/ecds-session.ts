@@ -80,7 +80,7 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
     this.#unrepaired = options.unrepaired;
     this.#log = options.log;
     this.#dialect = ecdsDialect(options.stream.kind);
-    this.#subscription = new EcdsSubscription();
+    this.#subscription = new EcdsSubscription(options.stream.kind);
     this.#rollouts.attach(this);
   }
 
@@ -157,7 +157,9 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
     this.#isHoldingVerdict = true;
     const taken = this.#rollouts.push(push.response, push.version, push.resources);
     const { names, nameless, start } = taken;
-    const withdrawn = this.#subscription.withdrawnNames(names, this.#rollouts.names());
+    const { withdrawn, areNamesLost } = this.#subscription.read(names, this.#rollouts.names());
+    // An ACK brings all names along, a NACK would not.
+    if (areNamesLost) this.#answer(this.#latest, 'ack', undefined);
     // A resource without a readable name may be any of the absent ones.
     if (nameless.length === 0) for (const name of withdrawn) this.#forget(name);
     for (const name of names) this.#outcomes.set(name, { push: taken.push, kind: 'pending' });
@@ -282,7 +284,8 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
   /** The verdict on istiod's newest push, when every resource has one; older pushes are never answered. */
   #answerWhenSettled(): void {
     const latest = this.#latest;
-    if (latest === undefined || this.#isHoldingVerdict) return;
+    // A verdict behind new names would come after istiod's answer to them, and be about an older response.
+    if (latest === undefined || this.#isHoldingVerdict || this.#subscription.isAnswerDue) return;
     const untold: string[] = [];
     const told: string[] = [];
     for (const [name, outcome] of this.#outcomes) {

@@ -570,7 +570,7 @@ describe('ECDS over sotw only', () => {
     assert.ok(bench.up.at(-1)?.failure);
   });
 
-  test('a change of names during a fetch goes up under the current nonce; a later failure is a NACK after it', async () => {
+  test('new names during a fetch go up under the current nonce; a later failure is a NACK of their answer', async () => {
     const bench = new Bench('sotw');
     bench.subscribe(['a']);
     bench.push('n1', { a: pluginResource({ name: 'a' }) });
@@ -583,7 +583,30 @@ describe('ECDS over sotw only', () => {
     bench.up = [];
     bench.source.fail(0);
     await bench.turn();
-    assert.deepEqual(bench.verdicts(), ['NACK n1 a: no such image']);
+    // istiod is about to answer the new name: a NACK of the older response would be late.
+    assert.deepEqual(bench.verdicts(), []);
+    bench.push('n2', { b: otherResource('b') });
+    bench.answer(bench.down.at(-1)?.nonce, ['a', 'b']);
+    assert.deepEqual(bench.verdicts(), ['NACK n2 a: no such image']);
+  });
+
+  test('names that istiod has passed over are told again with the next response', () => {
+    const bench = new Bench('sotw');
+    bench.subscribe(['a']);
+    bench.push('n1', { a: otherResource('a') });
+    bench.answer(bench.down.at(-1)?.nonce, ['a']);
+    bench.subscribe(['a', 'b']);
+    bench.up = [];
+    // Sent before istiod had read the request.
+    bench.push('n2', { a: otherResource('a') });
+    assert.deepEqual(
+      bench.up.map(({ nonce, names, failure }) => [nonce, names, failure]),
+      [['n2', ['a', 'b'], undefined]],
+    );
+    bench.push('n3', { b: otherResource('b') });
+    for (const { nonce } of bench.down.slice(-2)) bench.answer(nonce, ['a', 'b']);
+    bench.up = bench.up.slice(1);
+    assert.deepEqual(bench.verdicts(), ['ACK n3']);
   });
 });
 

@@ -38,7 +38,7 @@ const policies = readPolicies();
 /** Plays one story to its end. The timers of the test must be mocked. Throws where a promise is broken. */
 export async function play(test: TestContext, kind: StreamKind, story: EcdsStory): Promise<void> {
   const world = new EcdsWorld(kind, await policies, (ms) => test.mock.timers.tick(ms));
-  await world.step('subscribe', 0);
+  await world.begin();
   for (const [step, pick] of story) await world.step(step, pick);
   await world.finish();
 }

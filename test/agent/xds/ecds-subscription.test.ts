@@ -2,13 +2,14 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { DownstreamRequest } from '../../../agent/xds/ecds-dialect.ts';
 import { EcdsSubscription } from '../../../agent/xds/ecds-subscription.ts';
+import type { StreamKind } from '../../../agent/xds/interceptor.ts';
 import { makeDeltaRequest, makeRequest } from '../../../proto/codec.ts';
 
 /** Envoy's request, or the names in a response of istiod. */
 type Step =
   | { readonly names: string }
   | { readonly add?: string; readonly drop?: string }
-  | { readonly comes: string; readonly withdraws: string };
+  | { readonly comes: string; readonly withdraws: string; readonly isLost?: true };
 
 const list = (text = ''): readonly string[] => text.split(' ').filter((name) => name !== '');
 
@@ -20,13 +21,14 @@ function requestOf(step: Exclude<Step, { readonly comes: string }>): DownstreamR
 }
 
 /** Names are known from the response that has them until one withdraws them, or Envoy drops them. */
-function run(steps: readonly Step[]): void {
-  const subscription = new EcdsSubscription();
+function run(kind: StreamKind, steps: readonly Step[]): void {
+  const subscription = new EcdsSubscription(kind);
   let known = new Set<string>();
   for (const [index, step] of steps.entries()) {
     if ('comes' in step) {
       const present = list(step.comes);
-      const withdrawn = subscription.withdrawnNames(present, [...known]);
+      const { withdrawn, areNamesLost } = subscription.read(present, [...known]);
+      assert.equal(areNamesLost, step.isLost === true, `step ${index}`);
       assert.deepEqual([...withdrawn].sort(), [...list(step.withdraws)], `step ${index}`);
       known = new Set([...known, ...present]).difference(new Set(withdrawn));
     } else {
@@ -85,6 +87,17 @@ const rows: readonly (readonly [string, readonly Step[]])[] = [
     [{ add: 'a b' }, { comes: 'a b', withdraws: '' }, { add: 'b' }, { comes: '', withdraws: 'b' }],
   ],
   [
+    'delta: the push of an istiod without plugins may come before the answer to a subscribe',
+    [
+      { add: 'a' },
+      { comes: '', withdraws: '' },
+      { add: 'b' },
+      { comes: '', withdraws: '' },
+      { comes: 'a', withdraws: '' },
+      { comes: 'b', withdraws: '' },
+    ],
+  ],
+  [
     'delta: to drop what was never asked for has no answer',
     [{ add: 'a' }, { comes: 'a', withdraws: '' }, { drop: 'x' }, { comes: '', withdraws: 'a' }],
   ],
@@ -109,9 +122,31 @@ const rows: readonly (readonly [string, readonly Step[]])[] = [
       { comes: 'a', withdraws: '' },
       { names: 'a b' },
       { names: 'a b c' },
-      { comes: 'a', withdraws: '' },
+      { comes: 'a', withdraws: '', isLost: true },
       { comes: 'b c', withdraws: '' },
       { comes: 'b c', withdraws: 'a' },
+    ],
+  ],
+  [
+    'state of the world: the second of two requests is passed over while the first is answered',
+    [
+      { names: 'a' },
+      { comes: 'a', withdraws: '' },
+      { names: 'a b' },
+      { names: 'a b c' },
+      { comes: 'b', withdraws: '', isLost: true },
+      { comes: 'c', withdraws: '' },
+    ],
+  ],
+  [
+    'state of the world: an empty response may have passed over what was asked for',
+    [
+      { names: 'a' },
+      { comes: 'a', withdraws: '' },
+      { names: 'a b' },
+      { comes: '', withdraws: '', isLost: true },
+      { comes: 'b', withdraws: '' },
+      { comes: 'b', withdraws: 'a' },
     ],
   ],
   [
@@ -121,5 +156,5 @@ const rows: readonly (readonly [string, readonly Step[]])[] = [
 ];
 
 describe('what a response of istiod withdraws', () => {
-  for (const [name, steps] of rows) test(name, () => run(steps));
+  for (const [name, steps] of rows) test(name, () => run(name.startsWith('delta') ? 'delta' : 'sotw', steps));
 });

@@ -59,6 +59,18 @@ interface Filter {
   running: Offered | undefined;
 }
 
+/** A message to istiod. */
+interface Letter {
+  readonly nonce: string;
+  readonly failure: string | undefined;
+  readonly added: readonly string[];
+  readonly dropped: readonly string[];
+  /** istiod answers it with the names that it adds. */
+  readonly isAsking: boolean;
+  /** State of the world: all. */
+  readonly names: readonly string[];
+}
+
 interface Fetch {
   readonly name: string;
   readonly generation: number;
@@ -153,7 +165,11 @@ export class EcdsWorld {
   readonly #verdicts = new Map<string, Verdict[]>();
   /** Of pushes under which the policy has changed. */
   readonly #policedNonces = new Set<string>();
-  #toldNames = '';
+  /** What istiod has sent on this stream last, by name. */
+  readonly #told = new Map<string, Plugin>();
+  #toldNames: ReadonlySet<string> = new Set();
+  /** What istiod has not read. */
+  #inbox: Letter[] = [];
 
   readonly #wanted = new Set<string>();
   readonly #filters = new Map<string, Filter>();
@@ -181,6 +197,13 @@ export class EcdsWorld {
     this.#connect();
   }
 
+  /** Envoy asks for a plugin, of which istiod knows nothing yet. */
+  async begin(): Promise<void> {
+    this.#want('a');
+    await this.#turn();
+    await this.#read();
+  }
+
   /** What may happen next; `pick` chooses among what there is. */
   async step(choice: EcdsStep, pick: number): Promise<void> {
     const name = pick % 2 === 0 ? 'a' : 'b';
@@ -197,7 +220,8 @@ export class EcdsWorld {
         this.#push();
         break;
       case 'subscribe':
-        this.#want(name);
+        // A listener names what istiod has.
+        if (this.#wanted.has(name) || this.#plugins.has(name)) this.#want(name);
         break;
       case 'fetched':
         this.#fetched(pick);
@@ -230,24 +254,33 @@ export class EcdsWorld {
         choice satisfies never;
     }
     await this.#turn();
+    // Else its next push comes first.
+    if (pick % 4 !== 3) await this.#read();
     if (this.#broken !== undefined) throw this.#broken;
   }
 
   /** Now every fetch succeeds and Envoy answers all: what must be in force in the end? */
   async finish(): Promise<void> {
+    // Listeners of plugins that are gone are gone too.
+    for (const name of [...this.#wanted]) if (!this.#plugins.has(name)) this.#want(name);
+    await this.#turn();
+    await this.#read();
     await this.#checkStopped();
     this.#setPolicy('allow');
     for (let round = 0; round < 12; round++) {
       for (let index = this.#fetches.length; index > 0; index--) this.#fetched(0);
       await this.#turn();
+      await this.#read();
       while (this.#queue.length > 0) this.#answer();
       await this.#turn();
+      await this.#read();
       this.#pass(700_000);
       await this.#turn();
       if (this.#broken !== undefined) throw this.#broken;
     }
     assert.deepEqual(this.#fetches, [], 'no fetch goes on');
     assert.equal(this.#isListenerRefused, false, 'a listener that was refused has come again');
+    assert.deepEqual([...this.#wanted.difference(this.#subscribed)], [], 'istiod knows all names');
     const asked = [...this.#wanted].filter((name) => this.#plugins.has(name));
     for (const name of asked) {
       const plugin = this.#plugins.get(name);
@@ -335,7 +368,8 @@ export class EcdsWorld {
     this.#subscribed = new Set();
     this.#latestNonce = '';
     this.#answeredNonce = '';
-    this.#toldNames = '';
+    this.#toldNames = new Set();
+    this.#inbox = [];
     this.#ended = undefined;
     this.#session = new EcdsSession({
       stream: {
@@ -384,8 +418,12 @@ export class EcdsWorld {
     const nonce = `n${this.#nonceCount}`;
     const resources = names.flatMap((name) => {
       const plugin = this.#plugins.get(name);
-      return plugin === undefined ? [] : [{ name, resource: resourceOf(name, plugin) }];
+      return plugin === undefined ? [] : [{ name, plugin, resource: resourceOf(name, plugin) }];
     });
+    // While it waits for a name that istiod does not have, an empty response may be about that one.
+    const isDoubtful = resources.length === 0 && [...this.#wanted].some((name) => !this.#told.has(name));
+    if (!isDoubtful) for (const name of names) this.#told.delete(name);
+    for (const { name, plugin } of resources) this.#told.set(name, plugin);
     this.#latestNonce = nonce;
     this.#verdicts.set(nonce, []);
     const common = { typeUrl, nonce };
@@ -462,44 +500,70 @@ export class EcdsWorld {
     }
   }
 
-  /** A message of the agent to istiod. */
+  /** A message of the agent to istiod, which reads it when it comes to that. */
   #hear(message: Uint8Array): void {
     const isSotw = this.#kind === 'sotw';
     const request = isSotw ? codec.decodeRequest(message) : codec.decodeDeltaRequest(message);
     const nonce = request.responseNonce;
     const failure = request.errorDetail?.message;
     if (nonce !== '') assert.equal(nonce, this.#latestNonce, 'only the newest push is answered');
-    const wasSubscribed = this.#subscribed.size > 0;
     let added: readonly string[];
-    let isChanged: boolean;
+    let dropped: readonly string[];
     if ('resourceNames' in request) {
-      const names = request.resourceNames.toSorted().join();
-      isChanged = names !== this.#toldNames;
-      assert.equal(names, [...this.#wanted].sort().join(), 'each message has all names');
-      added = request.resourceNames.filter((name) => !this.#subscribed.has(name));
+      const names = new Set(request.resourceNames);
+      assert.deepEqual([...names].sort(), [...this.#wanted].sort(), 'each message has all names');
+      added = [...names.difference(this.#toldNames)];
+      dropped = [...this.#toldNames.difference(names)];
       this.#toldNames = names;
-      this.#subscribed = new Set(request.resourceNames);
     } else {
       added = request.resourceNamesSubscribe;
-      for (const name of added) this.#subscribed.add(name);
-      for (const name of request.resourceNamesUnsubscribe) this.#subscribed.delete(name);
-      isChanged = added.length > 0 || request.resourceNamesUnsubscribe.length > 0;
+      dropped = request.resourceNamesUnsubscribe;
     }
-    if (isChanged) assert.equal(failure, undefined, 'a change of names is no NACK');
-    if (nonce !== '') this.#take(nonce, isChanged ? 'names' : failure === undefined ? 'ack' : 'nack');
-    const answer = this.#answerTo(added, isChanged, wasSubscribed);
-    // istiod answers once it has read: not within this call.
-    if (answer !== undefined) queueMicrotask(() => this.#respond(answer));
+    const isChanged = added.length + dropped.length > 0;
+    if (failure !== undefined) {
+      assert.equal(isChanged, false, 'a change of names is no NACK');
+      const isLate = this.#inbox.some((letter) => letter.isAsking);
+      assert.equal(isLate, false, 'no NACK behind new names, whose answer makes it stale');
+    }
+    // With an ACK istiod is told the names again, as long as it has sent nothing of one of them.
+    const isUnanswered = [...this.#toldNames].some((name) => !this.#told.has(name));
+    const isRepeat = isUnanswered || !isSame(this.#subscribed, this.#toldNames);
+    const isForNames = isChanged || (isSotw && failure === undefined && isRepeat);
+    if (nonce !== '') this.#take(nonce, isForNames ? 'names' : failure === undefined ? 'ack' : 'nack');
+    this.#inbox.push({
+      nonce,
+      failure,
+      added,
+      dropped,
+      isAsking: added.length > 0,
+      names: [...this.#toldNames],
+    });
   }
 
-  /** To a change of names only the added ones; where delta only dropped names, none; state of the world then nothing. */
-  #answerTo(
-    added: readonly string[],
-    isChanged: boolean,
-    wasSubscribed: boolean,
-  ): readonly string[] | undefined {
-    if (added.length > 0) return wasSubscribed ? added : [...this.#subscribed];
-    return isChanged && this.#kind === 'delta' ? [] : undefined;
+  /** istiod reads what has come, and answers. */
+  async #read(): Promise<void> {
+    for (let letter = this.#inbox.shift(); letter !== undefined; letter = this.#inbox.shift()) {
+      const answer = this.#answerTo(letter);
+      if (answer !== undefined) this.#respond(answer);
+      await this.#turn();
+    }
+  }
+
+  /**
+   * The added names alone; none where delta only dropped names, which state of the world does not answer. State of the
+   * world takes no names from a NACK, nor from what is about an older response.
+   */
+  #answerTo({ nonce, failure, added, dropped, names }: Letter): readonly string[] | undefined {
+    if (this.#kind === 'delta') {
+      for (const name of added) this.#subscribed.add(name);
+      for (const name of dropped) this.#subscribed.delete(name);
+      return added.length + dropped.length > 0 ? added : undefined;
+    }
+    if (failure !== undefined || nonce !== this.#latestNonce) return undefined;
+    const before = this.#subscribed;
+    this.#subscribed = new Set(names);
+    const fresh = names.filter((name) => !before.has(name));
+    return fresh.length > 0 ? fresh : undefined;
   }
 
   /** A policy that stops or frees what istiod has had a verdict on makes another one. */
@@ -538,7 +602,7 @@ export class EcdsWorld {
   }
 
   #check(name: string, offered: Offered): void {
-    const plugin = this.#plugins.get(name);
+    const plugin = this.#told.get(name);
     if (offered.kind === 'allow')
       assert.equal(plugin?.strategy, 'open', `${name}: only a plugin that is FAIL_OPEN is let go without`);
     if (offered.kind !== 'module') return;
@@ -683,6 +747,10 @@ export const ecdsSteps = [
 ] as const;
 
 export type EcdsStep = (typeof ecdsSteps)[number];
+
+function isSame(one: ReadonlySet<string>, other: ReadonlySet<string>): boolean {
+  return one.symmetricDifference(other).size === 0;
+}
 
 function moduleOf({ generation, isBad }: Plugin): Offered {
   return { kind: 'module', generation, isBad };
