@@ -185,8 +185,8 @@ for (const mode of modes) {
       gateway.apply([first, failing, second]);
       await gateway.until('/other', 401);
       const namesOf = async (): Promise<unknown> =>
-        (await gateway.plugins()).map((plugin) => plugin['name']).sort();
-      assert.deepEqual(await namesOf(), [failing.name, first.name, second.name].sort());
+        new Set((await gateway.plugins()).map((plugin) => plugin['name']));
+      assert.deepEqual(await namesOf(), new Set([failing.name, first.name, second.name]));
       gateway.apply([first, failing]);
       // Envoy drops the name once its old listener is drained; delta istiod answers that with an empty response.
       await controlPlane.journal.waitFor(
@@ -194,7 +194,7 @@ for (const mode of modes) {
         () => controlPlane.openStreams.find((stream) => !watchesEcds(stream, second.name)),
         { timeoutMs: 20_000 },
       );
-      assert.deepEqual(await namesOf(), [failing.name, first.name].sort());
+      assert.deepEqual(await namesOf(), new Set([failing.name, first.name]));
       await gateway.registry.pushImage({
         repository: 'wasm/missing',
         tag: '1',
@@ -202,7 +202,7 @@ for (const mode of modes) {
         wasm: (await buildHeaderPlugin('late')).path,
       });
       await gateway.untilInForce(failing.name, 'plugin');
-      assert.deepEqual(await namesOf(), [failing.name, first.name].sort());
+      assert.deepEqual(await namesOf(), new Set([failing.name, first.name]));
     });
 
     test('the same config again starts no VM', async (t) => {

@@ -262,7 +262,7 @@ export class EcdsWorld {
   /** Now every fetch succeeds and Envoy answers all: what must be in force in the end? */
   async finish(): Promise<void> {
     // Listeners of plugins that are gone are gone too.
-    for (const name of [...this.#wanted]) if (!this.#plugins.has(name)) this.#want(name);
+    for (const name of this.#wanted) if (!this.#plugins.has(name)) this.#want(name);
     await this.#turn();
     await this.#read();
     await this.#checkStopped();
