@@ -1,3 +1,4 @@
+import { displayUrl } from '../fetch/module-url.ts';
 import type { FetchedModule, ModuleDigests } from '../fetch/types.ts';
 import type { ExtensionPlan } from './extension-plan.ts';
 import type { FallbackAction } from './fallback-filter.ts';
@@ -183,8 +184,7 @@ function isoTime(timeMs: number | undefined): string | undefined {
   return timeMs === undefined ? undefined : new Date(timeMs).toISOString();
 }
 
-/** A URL as it may be shown: without user info, query and fragment, which may hold credentials. */
+/** A URL as it may be shown on a page: `displayUrl`, no longer than a line, and nothing of a text that is none. */
 export function presentUrl(url: string): string {
-  const match = /^([a-z][a-z0-9+.-]*:\/\/)(?:[^/?#]*@)?([^?#]*)/i.exec(url);
-  return match === null ? '(not a URL)' : shortText(`${match[1] ?? ''}${match[2] ?? ''}`);
+  return /^[a-z][a-z0-9+.-]*:\/\//i.test(url) ? shortText(displayUrl(url)) : '(not a URL)';
 }
