@@ -6,10 +6,8 @@ import { WasmMetrics } from '../../metrics/wasm-metrics.ts';
 import { maxCacheRecordCount, parseCacheRecord } from '../fetch/cache-records.ts';
 import { buildFetchParts, type CachedModuleSourceOptions } from '../fetch/fetch-parts.ts';
 import type { FetchSettings } from '../fetch/fetch-settings.ts';
-import { recordedFor } from '../fetch/image-signatures.ts';
-import { CachedModuleSource } from '../fetch/module-source.ts';
+import { CachedModuleSource, describeModule } from '../fetch/module-source.ts';
 import { matchPin } from '../fetch/pin.ts';
-import { describeSignature } from '../fetch/recorded-signature.ts';
 import type { FetchLimits } from '../fetch/retry.ts';
 import type { FetchedModule, ModuleRequest } from '../fetch/types.ts';
 import { wantModule } from '../fetch/wanted-module.ts';
@@ -91,17 +89,10 @@ export class ScratchSource implements AsyncDisposable {
         flight: { limits, enter: () => undefined },
         countSecondLookup: () => undefined,
       });
-      const signature = wanted.signers === undefined ? undefined : recordedFor(record, wanted.signers);
       return {
-        path: blob.path,
-        digest: blob.digest,
-        checksum: record.checksum,
-        sizeBytes: blob.sizeBytes,
+        ...describeModule(wanted, { record, blob }),
         source,
         matchedPin: sha256 === undefined ? undefined : matchPin(sha256, record.digests),
-        sourceName: record.sourceName,
-        digests: record.digests,
-        signature: signature === undefined ? undefined : describeSignature(signature),
         trace,
       };
     } finally {

@@ -1,5 +1,5 @@
 import { type ConfigError, quoteValue } from './config-report.ts';
-import { isRecord, type JsonRecord } from './message-schema.ts';
+import { isRecord, type JsonRecord, parseRecord } from './message-schema.ts';
 
 /** How the kubelet's probe or hook is carried out. */
 export type AppProbeAction =
@@ -38,13 +38,8 @@ const maxInt32 = 2 ** 31 - 1;
  */
 export function parseAppProbers(text: string): ParsedAppProbes {
   if (text === '') return { ok: new Map() };
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(text);
-  } catch {
-    parsed = undefined;
-  }
-  if (!isRecord(parsed)) {
+  const parsed = parseRecord(text);
+  if (parsed === undefined) {
     const problem = `failed to decode app prober: ${quoteValue(text)} is not a JSON object`;
     return { errors: [{ name: variable, problem, remedy }] };
   }

@@ -44,6 +44,16 @@ export function isRecord(value: unknown): value is JsonRecord {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
+/** The JSON object that a text holds; undefined when it is none. */
+export function parseRecord(text: string): JsonRecord | undefined {
+  try {
+    const parsed: unknown = JSON.parse(text);
+    return isRecord(parsed) ? parsed : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /**
  * A message in canonical JSON form: camelCase names, enums by name, durations in seconds. What does not fit its
  * type is an error; an unknown field is a warning; null counts as not given. Zero values are kept, so that a later

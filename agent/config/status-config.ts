@@ -2,7 +2,7 @@ import type { ProxyRole, ScrapeTarget, StatusConfig } from './agent-config.ts';
 import { type ConfigReport, quoteValue } from './config-report.ts';
 import type { EnvironmentValues } from './environment.ts';
 import { parseGoInteger } from './go-values.ts';
-import { isRecord } from './message-schema.ts';
+import { isRecord, parseRecord } from './message-schema.ts';
 
 /** Ports that belong to the agent or Envoy and so hold no application metrics. */
 const reservedPorts: ReadonlyMap<number, string> = new Map([
@@ -50,13 +50,8 @@ export function readScrapeTargets(
   statusPort: number,
   report: ConfigReport,
 ): readonly ScrapeTarget[] {
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(text);
-  } catch {
-    parsed = undefined;
-  }
-  if (!isRecord(parsed)) {
+  const parsed = parseRecord(text);
+  if (parsed === undefined) {
     report.error(name, `failed to unmarshal ${name}: ${quoteValue(text)} is not a JSON object`, remedy);
     return [];
   }

@@ -175,7 +175,7 @@ export class CachedModuleSource implements ModuleSource {
     const ageMs = known === undefined ? 0 : this.#records.ageMs(known);
     const isPolled = pollIntervalMs !== undefined && isPollable(wanted);
     return {
-      ...describe(wanted, result),
+      ...describeModule(wanted, result),
       source: result.source,
       trace: result.trace,
       recheckAfterMs: isPolled ? Math.max(minRecheckMs, pollIntervalMs - ageMs) : undefined,
@@ -200,7 +200,7 @@ export class CachedModuleSource implements ModuleSource {
       error: error.message,
     });
     const recheckAfterMs = Math.min(terms.pollIntervalMs ?? staleRecheckMs, staleRecheckMs);
-    return { ...describe(wanted, stored), source: 'cache', isStale: true, recheckAfterMs };
+    return { ...describeModule(wanted, stored), source: 'cache', isStale: true, recheckAfterMs };
   }
 
   /** Throws FetchError for a request that no cache or network can help; it counts as the stock agent's would. */
@@ -341,7 +341,11 @@ function isPollable({ pin, isVersionHeeded }: WantedModule): boolean {
   return pin === undefined && isVersionHeeded;
 }
 
-function describe(wanted: WantedModule, { record, blob }: StoredModule): Omit<FetchedModule, 'source'> {
+/** A stored module as the answer to what is wanted. */
+export function describeModule(
+  wanted: WantedModule,
+  { record, blob }: StoredModule,
+): Omit<FetchedModule, 'source'> {
   const signature = wanted.signers === undefined ? undefined : recordedFor(record, wanted.signers);
   return {
     path: blob.path,

@@ -206,11 +206,12 @@ function planWasm(
     return refuseWithFallback(config, kind, action, reason, 'unmarshal_failure');
   }
   if (code.case === 'local') {
+    const local = localCode(code.value.specifier);
     return {
       kind: 'local',
       name,
-      module: localModule(vm.runtime, code.value.specifier),
-      code: localCode(code.value.specifier),
+      module: localModule(vm.runtime, local),
+      code: local,
       bytes: stripAgentKeys(vm) ? encodeWith(config, kind, codec.encodeWasm(filter)) : original,
       fallbackAction: action,
       fallback: encodeFallback(config, kind, action),
@@ -256,21 +257,15 @@ type LocalSpecifier = Extract<
   { readonly case: 'local' }
 >['value']['specifier'];
 
-function localModule(runtime: string, specifier: LocalSpecifier): LocalModule {
+function localModule(runtime: string, code: LocalCode): LocalModule {
   if (!v8Runtimes.includes(runtime)) return { kind: 'unseen' };
-  switch (specifier.case) {
-    case 'filename':
-      return { kind: 'file', path: specifier.value };
-    case 'inlineBytes':
-      return { kind: 'inline', bytes: specifier.value };
-    case 'inlineString':
-      return { kind: 'inline', bytes: Buffer.from(specifier.value, 'utf8') };
-    // No variable can hold the zero byte that a module begins with: Envoy refuses it.
-    case 'environmentVariable':
-    case undefined:
-      return { kind: 'unseen' };
+  switch (code.kind) {
+    case 'local':
+      return { kind: 'file', path: code.path };
+    case 'inline':
+      return code.bytes === undefined ? { kind: 'unseen' } : { kind: 'inline', bytes: code.bytes };
     default:
-      return specifier satisfies never;
+      return code satisfies never;
   }
 }
 
@@ -282,6 +277,7 @@ function localCode(specifier: LocalSpecifier): LocalCode {
       return { kind: 'inline', bytes: specifier.value };
     case 'inlineString':
       return { kind: 'inline', bytes: Buffer.from(specifier.value, 'utf8') };
+    // No variable can hold the zero byte that a module begins with: Envoy refuses it.
     case 'environmentVariable':
     case undefined:
       return { kind: 'inline', bytes: undefined };

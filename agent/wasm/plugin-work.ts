@@ -207,18 +207,28 @@ export class PluginWork {
     { plan, seconds }: { readonly plan: WasmPlan; readonly seconds: number },
     error: unknown,
   ): void {
-    const { gate, metrics, log, now, apply } = this.#options;
-    const { reason, code, retryAfterMs } = describeFailure(error);
+    const { gate, metrics, log, apply } = this.#options;
+    const { reason, code, retryAfterMs, place } = this.#note(plugin, { plan, seconds }, error);
     plugin.failure = { code, retryAfterMs };
     metrics.conversion('fetch_failure');
-    const url = plan.kind === 'fetch' ? plan.request.url : undefined;
-    countFailure(metrics.plugins, url, seconds, code);
-    noteFailure(plugin, reason, now(), code === 'policy_refused' ? 'policy' : 'other');
-    const place = url === undefined ? {} : { url: presentUrl(url) };
     log.error('Wasm module cannot be had', { name, ...place, code, reason });
     const isReplacing = gate.actionOnFailure(plan, error) === 'failStrategy';
     const failure = { reason, isRetryable: isRetryable(code), isReplacing };
     apply(name, { kind: 'preparation-failed', push, ...failure });
+  }
+
+  /** What any failure to have a module leaves behind; `place` is for the log. */
+  #note(
+    plugin: Plugin,
+    { plan, seconds }: { readonly plan: WasmPlan; readonly seconds: number },
+    error: unknown,
+  ): ReturnType<typeof describeFailure> & { readonly place: { readonly url?: string } } {
+    const { metrics, now } = this.#options;
+    const failure = describeFailure(error);
+    const url = plan.kind === 'fetch' ? plan.request.url : undefined;
+    countFailure(metrics.plugins, url, seconds, failure.code);
+    noteFailure(plugin, failure.reason, now(), failure.code === 'policy_refused' ? 'policy' : 'other');
+    return { ...failure, place: url === undefined ? {} : { url: presentUrl(url) } };
   }
 
   #planRecheck(name: string, plugin: Plugin, push: number, afterMs: number | undefined): void {
@@ -285,13 +295,9 @@ export class PluginWork {
     error: unknown,
   ): void {
     const { metrics, log, now, random } = this.#options;
-    const { reason, code, retryAfterMs } = describeFailure(error);
+    const { reason, code, retryAfterMs, place } = this.#note(plugin, { plan, seconds }, error);
     metrics.plugins.rechecked('failed');
-    const url = plan.kind === 'fetch' ? plan.request.url : undefined;
-    countFailure(metrics.plugins, url, seconds, code);
-    noteFailure(plugin, reason, now(), code === 'policy_refused' ? 'policy' : 'other');
     noteHistory(plugin, { what: 'recheck-failed', why: reason }, now());
-    const place = url === undefined ? {} : { url: presentUrl(url) };
     log.warn('whether a plugin has a newer module could not be found out', {
       name,
       ...place,

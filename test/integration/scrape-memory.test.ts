@@ -3,7 +3,8 @@ import { once } from 'node:events';
 import { chmod, readFile, writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
 import { type TestContext, test } from 'node:test';
-import { openMetricsType, type Peer, startPage, startPeer } from '../agent/status/status-fixture.ts';
+import { startLargeEnvoy } from '../agent/status/large-envoy.ts';
+import { openMetricsType, type Peer, startPage } from '../agent/status/status-fixture.ts';
 import { AgentProcess } from '../support/agent-process.ts';
 import { freePorts } from '../support/free-ports.ts';
 import { createWorkspace } from '../support/workspace.ts';
@@ -12,28 +13,6 @@ const mebibyte = 1024 * 1024;
 const pageBytes = 50 * mebibyte;
 const warmUpBytes = 4 * mebibyte;
 const maxGrowthKibibytes = 10 * 1024;
-
-const family = Buffer.from(
-  [
-    '# TYPE envoy_cluster_upstream_rq counter\n',
-    ...Array.from(
-      { length: 600 },
-      (_, index) =>
-        `envoy_cluster_upstream_rq{cluster_name="outbound|80||s${index}.default.svc.cluster.local"} ${index}\n`,
-    ),
-  ].join(''),
-);
-
-/** The metrics listener of an Envoy that has as many bytes, at least, as the query asks for. */
-async function startLargeEnvoy(): Promise<Peer> {
-  return startPeer(async (incoming, response) => {
-    const wantedBytes = Number(new URL(incoming.url ?? '', 'http://x').searchParams.get('bytes'));
-    for (let sentBytes = 0; sentBytes < wantedBytes; sentBytes += family.length) {
-      if (!response.write(family)) await once(response, 'drain');
-    }
-    response.end();
-  });
-}
 
 /** The whole agent, beside a program that only stays: its metrics are played. */
 async function startAgent(t: TestContext, envoy: Peer, application: Peer | undefined): Promise<AgentProcess> {

@@ -4,33 +4,12 @@ import { once } from 'node:events';
 import { request } from 'node:http';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { openMetricsType, type Peer, startPage, startPeer } from './status-fixture.ts';
+import { startLargeEnvoy } from './large-envoy.ts';
+import { openMetricsType, startPage } from './status-fixture.ts';
 
 const pageBytes = 50 * 1024 * 1024;
 const warmUpBytes = 2 * 1024 * 1024;
 const maxGrowthKibibytes = 10 * 1024;
-
-const family = Buffer.from(
-  [
-    '# TYPE envoy_cluster_upstream_rq counter\n',
-    ...Array.from(
-      { length: 600 },
-      (_, index) =>
-        `envoy_cluster_upstream_rq{cluster_name="outbound|80||s${index}.default.svc.cluster.local"} ${index}\n`,
-    ),
-  ].join(''),
-);
-
-/** Envoy with a page of as many bytes, at least, as the query asks for. */
-async function startLargeEnvoy(): Promise<Peer> {
-  return startPeer(async (incoming, response) => {
-    const wantedBytes = Number(new URL(incoming.url ?? '', 'http://x').searchParams.get('bytes'));
-    for (let sentBytes = 0; sentBytes < wantedBytes; sentBytes += family.length) {
-      if (!response.write(family)) await once(response, 'drain');
-    }
-    response.end();
-  });
-}
 
 /** Scrapes and throws the page away; gives its size on the wire. */
 async function scrape(port: number, bytes: number, encoding: string): Promise<number> {

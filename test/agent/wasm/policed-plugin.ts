@@ -10,12 +10,7 @@ import {
   type ModuleRequest,
   type ModuleSource,
 } from '../../../agent/fetch/types.ts';
-import {
-  type Policy,
-  type PolicyListener,
-  type PolicySource,
-  permissivePolicy,
-} from '../../../agent/policy/policy-data.ts';
+import type { Policy } from '../../../agent/policy/policy-data.ts';
 import { type KeptConfig, LastKnownGood, parseKeptConfig } from '../../../agent/wasm/last-known-good.ts';
 import { ModulePreflight } from '../../../agent/wasm/module-preflight.ts';
 import { PluginRollouts } from '../../../agent/wasm/plugin-rollouts.ts';
@@ -25,6 +20,7 @@ import { FileRecordIndex } from '../../../cache/record-index.ts';
 import { MetricRegistry } from '../../../metrics/registry.ts';
 import { WasmMetrics } from '../../../metrics/wasm-metrics.ts';
 import { type Any, makeResponse } from '../../../proto/codec.ts';
+import { HandPolicy } from '../policy/hand-policy.ts';
 import { createKeptLog, type KeptLog } from '../policy/kept-log.ts';
 import { type PluginFixture, pluginResource } from './extension-fixtures.ts';
 
@@ -32,23 +28,6 @@ export const pluginName = 'extensions.istio.io/trafficextension/shop.jwt~istio-t
 export const moduleUrl = 'oci://reg.test/jwt:1';
 export const digest = 'd'.repeat(64);
 export const otherDigest = 'e'.repeat(64);
-
-/** A policy that the test changes. */
-class HandPolicy implements PolicySource {
-  current: Policy = permissivePolicy;
-  readonly #listeners = new Set<PolicyListener>();
-
-  onChange(listener: PolicyListener): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
-  }
-
-  set(policy: Policy): void {
-    const before = this.current;
-    this.current = policy;
-    for (const listener of this.#listeners) listener(policy, before);
-  }
-}
 
 /** One question to the source, which the test answers. */
 export interface Question {

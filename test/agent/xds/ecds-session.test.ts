@@ -7,18 +7,18 @@ import {
   type ModuleSource,
 } from '../../../agent/fetch/types.ts';
 import { LogRoot } from '../../../agent/log.ts';
-import { type KeptConfig, LastKnownGood } from '../../../agent/wasm/last-known-good.ts';
+import { LastKnownGood } from '../../../agent/wasm/last-known-good.ts';
 import { ModulePreflight } from '../../../agent/wasm/module-preflight.ts';
 import { PluginRollouts } from '../../../agent/wasm/plugin-rollouts.ts';
 import { EcdsSession } from '../../../agent/xds/ecds-session.ts';
 import type { GrpcStatus } from '../../../agent/xds/grpc-status.ts';
 import type { InterceptedStream, StreamKind } from '../../../agent/xds/interceptor.ts';
-import type { RecordIndex } from '../../../cache/types.ts';
 import { MetricRegistry } from '../../../metrics/registry.ts';
 import { WasmMetrics } from '../../../metrics/wasm-metrics.ts';
 import * as codec from '../../../proto/codec.ts';
 import { typeUrls } from '../../../proto/type-urls.ts';
 import { appended, otherResource, pluginResource, unknownField } from '../wasm/extension-fixtures.ts';
+import { MemoryIndex } from '../wasm/memory-index.ts';
 
 const typeUrl = typeUrls.extensionConfig;
 const digest = 'a'.repeat(64);
@@ -63,31 +63,6 @@ class ScriptedSource implements ModuleSource {
 
   fail(index: number, code: FetchError['code'] = 'bad_url'): void {
     this.requests[index]?.reject(new FetchError(code, 'no such image'));
-  }
-}
-
-/** A record index that lives as long as the test: the volume over a restart. */
-class MemoryIndex implements RecordIndex<KeptConfig> {
-  readonly #records = new Map<string, KeptConfig>();
-
-  get(key: string): KeptConfig | undefined {
-    return this.#records.get(key);
-  }
-
-  set(key: string, entry: KeptConfig): void {
-    this.#records.set(key, entry);
-  }
-
-  delete(key: string): void {
-    this.#records.delete(key);
-  }
-
-  entries(): Iterable<readonly [string, KeptConfig]> {
-    return this.#records;
-  }
-
-  flush(): Promise<void> {
-    return Promise.resolve();
   }
 }
 

@@ -1,23 +1,19 @@
 import assert from 'node:assert/strict';
 import { FetchError, type FetchedModule, type ModuleSource } from '../../../agent/fetch/types.ts';
 import { LogRoot } from '../../../agent/log.ts';
-import {
-  type Policy,
-  type PolicyListener,
-  type PolicySource,
-  permissivePolicy,
-} from '../../../agent/policy/policy-data.ts';
-import { type KeptConfig, LastKnownGood } from '../../../agent/wasm/last-known-good.ts';
+import type { Policy } from '../../../agent/policy/policy-data.ts';
+import { LastKnownGood } from '../../../agent/wasm/last-known-good.ts';
 import { PluginRollouts } from '../../../agent/wasm/plugin-rollouts.ts';
 import { EcdsSession } from '../../../agent/xds/ecds-session.ts';
 import type { GrpcStatus } from '../../../agent/xds/grpc-status.ts';
 import type { StreamKind } from '../../../agent/xds/interceptor.ts';
-import type { RecordIndex } from '../../../cache/types.ts';
 import { MetricRegistry } from '../../../metrics/registry.ts';
 import { WasmMetrics } from '../../../metrics/wasm-metrics.ts';
 import * as codec from '../../../proto/codec.ts';
 import { typeUrls } from '../../../proto/type-urls.ts';
+import { HandPolicy } from '../policy/hand-policy.ts';
 import { pluginResource } from '../wasm/extension-fixtures.ts';
+import { MemoryIndex } from '../wasm/memory-index.ts';
 
 const typeUrl = typeUrls.extensionConfig;
 const listenerTypeUrl = 'type.googleapis.com/envoy.config.listener.v3.Listener';
@@ -79,48 +75,6 @@ interface Fetch {
   readonly reject: (error: unknown) => void;
 }
 
-/** The records of last known good configs: they outlive the agent. */
-class Volume implements RecordIndex<KeptConfig> {
-  readonly #records = new Map<string, KeptConfig>();
-
-  get(key: string): KeptConfig | undefined {
-    return this.#records.get(key);
-  }
-
-  set(key: string, entry: KeptConfig): void {
-    this.#records.set(key, entry);
-  }
-
-  delete(key: string): void {
-    this.#records.delete(key);
-  }
-
-  entries(): Iterable<readonly [string, KeptConfig]> {
-    return this.#records;
-  }
-
-  flush(): Promise<void> {
-    return Promise.resolve();
-  }
-}
-
-/** A policy that the test changes. */
-class HandPolicy implements PolicySource {
-  current: Policy = permissivePolicy;
-  readonly #listeners = new Set<PolicyListener>();
-
-  onChange(listener: PolicyListener): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
-  }
-
-  set(policy: Policy): void {
-    const before = this.current;
-    this.current = policy;
-    for (const listener of this.#listeners) listener(policy, before);
-  }
-}
-
 /** The policies of the model operator, by what they do with remote modules; inline ones are always allowed. */
 export interface WorldPolicies {
   readonly allow: Policy;
@@ -145,7 +99,7 @@ type Verdict = 'ack' | 'nack' | 'names';
 export class EcdsWorld {
   readonly #kind: StreamKind;
   readonly #tick: (ms: number) => void;
-  readonly #volume = new Volume();
+  readonly #volume = new MemoryIndex();
   readonly #policies: WorldPolicies;
   readonly #policy = new HandPolicy();
   #policyName: keyof WorldPolicies = 'allow';
