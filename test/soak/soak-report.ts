@@ -52,6 +52,8 @@ export interface SoakDocument {
   readonly minutes: number;
   readonly seed: number;
   readonly mode: 'delta' | 'sotw';
+  /** What the agent ran from; runs of the source, which has a compiler in its process, do not say. */
+  readonly program?: 'bundle' | 'source';
   readonly cycleCount: number;
   /** How often each disturbance was picked. */
   readonly disturbances: Readonly<Record<string, number>>;

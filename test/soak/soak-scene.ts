@@ -1,4 +1,7 @@
+import { readFile } from 'node:fs/promises';
+import { transform } from 'esbuild';
 import { encodeNameTable, serviceHost } from '../agent/dns/name-table-fixture.ts';
+import { type FerryProgram, findFerry } from '../bench/ferry-program.ts';
 import { AgentProcess } from '../support/agent-process.ts';
 import { startBackend } from '../support/backend.ts';
 import { ControlPlane } from '../support/control-plane/control-plane.ts';
@@ -59,6 +62,7 @@ export const shownPluginName = 'header';
 /** `Cluster.metadata`, `Metadata.filter_metadata`, and key and value of its map. */
 const metadataField = 25;
 const probeSocketName = 'probe.sock';
+const probeName = 'agent-probe.mjs';
 const meshRouteName = 'mesh';
 const meshCluster = 'inbound|8080||';
 /** A loopback address without a nameserver: names of elsewhere end in a failure. */
@@ -80,6 +84,8 @@ export class SoakScene implements AsyncDisposable {
   readonly registry: Registry;
   readonly origin: HttpOrigin;
   readonly agent: AgentProcess;
+  /** What the agent runs from. */
+  readonly programKind: FerryProgram['kind'];
   readonly url: string;
   readonly probeSocketPath: string;
   /** Where Envoy connects. */
@@ -106,6 +112,7 @@ export class SoakScene implements AsyncDisposable {
       | 'registry'
       | 'origin'
       | 'agent'
+      | 'programKind'
       | 'probeSocketPath'
       | 'xdsSocketPath'
       | 'builds'
@@ -121,6 +128,7 @@ export class SoakScene implements AsyncDisposable {
     this.registry = members.registry;
     this.origin = members.origin;
     this.agent = members.agent;
+    this.programKind = members.programKind;
     this.probeSocketPath = members.probeSocketPath;
     this.xdsSocketPath = members.xdsSocketPath;
     this.builds = members.builds;
@@ -137,6 +145,7 @@ export class SoakScene implements AsyncDisposable {
   static async start(options: { readonly mode: 'delta' | 'sotw' }): Promise<SoakScene> {
     const envoy = envoyBinary();
     if (envoy.path === undefined) throw new Error(`A soak needs an Envoy. ${envoy.skipReason}`);
+    const program = agentProgram();
     await using stack = new AsyncDisposableStack();
     const [listenerPort = 0, meshPort = 0, dnsPort = 0] = await freePorts(3);
     const backend = stack.adopt(await startBackend(), (each) => each.close());
@@ -161,6 +170,7 @@ export class SoakScene implements AsyncDisposable {
     const forbiddenLines: string[] = [];
     const agent = stack.use(
       await startAgent({
+        program,
         mode: options.mode,
         workspace,
         discoveryAddress: `localhost:${controlPlane.port}`,
@@ -180,6 +190,7 @@ export class SoakScene implements AsyncDisposable {
       registry,
       origin,
       agent,
+      programKind: program.kind,
       probeSocketPath,
       xdsSocketPath: workspace.path('etc/istio/proxy/XDS'),
       builds,
@@ -331,6 +342,7 @@ async function publish(registry: Registry, origin: HttpOrigin): Promise<readonly
 }
 
 async function startAgent(options: {
+  readonly program: FerryProgram;
   readonly mode: 'delta' | 'sotw';
   readonly workspace: Workspace;
   readonly discoveryAddress: string;
@@ -347,9 +359,9 @@ async function startAgent(options: {
     [probePaths.http]: { httpGet: { path: '/ready', port, scheme: 'HTTP' }, timeoutSeconds: 5 },
     [probePaths.tcp]: { tcpSocket: { port }, timeoutSeconds: 5 },
   };
-  const probe = new URL('agent-probe.ts', import.meta.url).href;
   return await AgentProcess.start({
     workspace,
+    nodeArguments: options.program.nodeArguments,
     role: 'sidecar',
     discoveryAddress: options.discoveryAddress,
     envoyPath: options.envoyPath,
@@ -359,6 +371,7 @@ async function startAgent(options: {
     },
     onLine: options.onLine,
     env: {
+      ...options.program.environment,
       ...options.mesh.environment,
       ISTIO_KUBE_APP_PROBERS: JSON.stringify(probers),
       ISTIO_PROMETHEUS_ANNOTATIONS: JSON.stringify({ scrape: 'true', path: '/metrics', port: String(port) }),
@@ -368,11 +381,27 @@ async function startAgent(options: {
       DNS_FORWARD_TIMEOUT: '500ms',
       ISTIO_DELTA_XDS: String(options.mode === 'delta'),
       ISTIO_META_CLUSTER_ID: 'Kubernetes',
-      // The young generation as in the image: else garbage not yet taken would look like growth.
-      NODE_OPTIONS: `--max-semi-space-size=1 --import=${probe}`,
+      NODE_OPTIONS: `--import=${await writeProbe(workspace)}`,
       SOAK_PROBE_SOCKET: options.probeSocketPath,
     },
   });
+}
+
+/** The probe without types: Node's own compiler would stay in the memory of the agent. Answers its path. */
+async function writeProbe(workspace: Workspace): Promise<string> {
+  const source = await readFile(new URL('agent-probe.ts', import.meta.url), 'utf8');
+  const { code } = await transform(source, { loader: 'ts', format: 'esm', target: 'node24' });
+  return await workspace.write(probeName, code);
+}
+
+/** The bundle when it is built. Throws Error when it is older than the source: the run would say nothing of the tree. */
+function agentProgram(): FerryProgram {
+  const program = findFerry();
+  if (program === undefined) throw new Error('There is no agent in the tree to run.');
+  if (program.isStale) {
+    throw new Error('dist/ferry-agent.cjs is older than its sources: run npm run build, or remove dist.');
+  }
+  return program;
 }
 
 /** A cluster of about so many bytes, which lie where Envoy keeps and does not use them. */

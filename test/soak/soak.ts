@@ -156,6 +156,7 @@ async function main(): Promise<number> {
   process.stdout.write(`soak of ${options.minutes} minutes over ${options.mode}, seed ${options.seed}\n`);
   makeTemporaryFolder();
   await using scene = await SoakScene.start(options);
+  process.stdout.write(`the agent runs from its ${scene.programKind}\n`);
   const soak = new Soak(scene, new SeededRandom(options.seed));
   const traffic = new Traffic(trafficSources(scene));
   const ended = scene.agent.exited.then((exit) => {
@@ -206,6 +207,7 @@ function documentOf(
     minutes: Math.round(soak.minutes * 10) / 10,
     seed: options.seed,
     mode: options.mode,
+    program: scene.programKind,
     cycleCount: soak.cycleCount,
     disturbances: soak.disturbanceCounts,
     pushes: soak.ledger.totals,

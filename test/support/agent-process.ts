@@ -24,6 +24,8 @@ export interface AgentOptions {
   readonly proxyConfig?: Readonly<Record<string, unknown>>;
   /** Command line after the role. */
   readonly args?: readonly string[];
+  /** Arguments of Node that run the agent: its flags, then the script. Default: the source. */
+  readonly nodeArguments?: readonly string[];
   /** Program and arguments that start the agent in their turn, such as `unshare`. */
   readonly launcher?: readonly string[];
   /** Ports of an earlier agent, to start it anew as the same pod. */
@@ -73,9 +75,12 @@ export class AgentProcess implements AsyncDisposable {
 
   /** Starts `proxy <role>`; wait for readiness or a log line before use. */
   static async start(options: AgentOptions): Promise<AgentProcess> {
-    if (!existsSync(agentMain)) throw new Error(`There is no agent to start: ${agentMain} does not exist.`);
+    const { nodeArguments = [agentMain] } = options;
+    const script = nodeArguments.at(-1) ?? '';
+    if (!existsSync(script)) throw new Error(`There is no agent to start: ${script} does not exist.`);
     const ports = options.ports ?? (await choosePorts());
-    const words = [process.execPath, agentMain, 'proxy', options.role ?? 'router', ...(options.args ?? [])];
+    const role = options.role ?? 'router';
+    const words = [process.execPath, ...nodeArguments, 'proxy', role, ...(options.args ?? [])];
     const [command = process.execPath, ...args] = [...(options.launcher ?? []), ...words];
     const child = new Child({
       command,
