@@ -31,9 +31,14 @@ export interface CertificateIssuerOptions {
   readonly clock: Clock;
 }
 
-/** Gets a certificate for a new key each time it is asked (`secretcache.go`, generateNewSecret). */
+/**
+ * Gets a certificate for a new key each time it is asked (`secretcache.go`, generateNewSecret). A request that the CA has
+ * not answered with a certificate is sent again the next time: to make an RSA key costs some 100 ms of CPU, and all pods
+ * of a node would do so at each attempt while a CA is away.
+ */
 export class CertificateIssuer {
   readonly #options: CertificateIssuerOptions;
+  #unanswered: CertificateRequest | undefined;
 
   constructor(options: CertificateIssuerOptions) {
     this.#options = options;
@@ -42,7 +47,8 @@ export class CertificateIssuer {
   /** Throws IdentityError `ca_unavailable`, `ca_refused` or `ca_answer`; rejects with the signal's reason when aborted. */
   async issue(options: { readonly signal: AbortSignal }): Promise<IssuedCertificate> {
     const { csr, certificateTtlMs, certSigner, signer, metrics, log, clock } = this.#options;
-    const request = await createCertificateRequest(csr);
+    this.#unanswered ??= await createCertificateRequest(csr);
+    const request = this.#unanswered;
     options.signal.throwIfAborted();
     metrics.csrSent();
     const startedAtMs = performance.now();
@@ -51,6 +57,7 @@ export class CertificateIssuer {
         { csr: request.csr, validitySeconds: Math.floor(certificateTtlMs / 1000), certSigner },
         options,
       );
+      this.#unanswered = undefined;
       const issued = acceptChain(chain, request, clock.now());
       log.info('generated new workload certificate', {
         resourceName: 'default',

@@ -77,6 +77,37 @@ test('each request to the CA is counted, with its time and its failure', async (
   assert.ok((await capture.value(`istio_agent_outgoing_latency${label}`)) > 0);
 });
 
+test('a request that got no certificate is sent again; after a certificate, even a bad one, the key is new', async () => {
+  const requests: string[] = [];
+  const failure = async (): Promise<never> => Promise.reject(new IdentityError('ca_unavailable', 'away'));
+  const bad = async (): Promise<readonly string[]> => Promise.resolve([foreign, root]);
+  const good = async (csr: string): Promise<readonly string[]> =>
+    Promise.resolve([authority.signRequest(csr, [spiffeId]), root]);
+  const answers = [failure, failure, bad, good, good];
+  const issuer = new CertificateIssuer({
+    csr: csrConfig,
+    certificateTtlMs: 60_000,
+    certSigner: '',
+    signer: {
+      async sign({ csr }) {
+        requests.push(csr);
+        return await (answers.shift() ?? failure)(csr);
+      },
+    },
+    metrics: new MetricsCapture().metrics,
+    log: new LogCapture().root.scope('cache'),
+    clock: systemClock,
+  });
+  const { signal } = new AbortController();
+  await assert.rejects(issuer.issue({ signal }), { code: 'ca_unavailable' });
+  await assert.rejects(issuer.issue({ signal }), { code: 'ca_unavailable' });
+  await assert.rejects(issuer.issue({ signal }), { code: 'ca_answer' });
+  await issuer.issue({ signal });
+  await issuer.issue({ signal });
+  const numbers = requests.map((each) => requests.indexOf(each));
+  assert.deepEqual(numbers, [0, 0, 0, 3, 4]);
+});
+
 for (const { name, ratio, jitter, random, wanted } of [
   { name: 'half the life by default', ratio: 0.5, jitter: 0.01, random: [0.9, 0], wanted: 0.5 },
   { name: 'the jitter makes it earlier', ratio: 0.5, jitter: 0.01, random: [0.9, 0.5], wanted: 0.495 },
