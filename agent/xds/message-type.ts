@@ -22,31 +22,29 @@ const resourceWrapperTypeUrl = 'type.googleapis.com/envoy.service.discovery.v3.R
 /** Messages that the walk goes through; the last is where a type URL ends. */
 type Role = 'response' | 'request' | 'resource' | 'any' | 'type-url';
 
-/** Which fields matter in which message; all others are skipped. */
-interface Shape {
-  readonly root: 'response' | 'request';
-  /** What a field of a message leads to. */
-  readonly child: (parent: Role, field: number) => Role | undefined;
-}
+/** What a field of a message leads to, by its number; other fields are skipped. */
+type Children = Readonly<Record<Role, Readonly<Partial<Record<number, Role>>>>>;
+
+const noChildren: Children = { response: {}, request: {}, resource: {}, any: {}, 'type-url': {} };
 
 // Field numbers: Envoy API `envoy/service/discovery/v3/discovery.proto`, `google/protobuf/any.proto`.
-const shapes = {
+const children = {
   response: {
-    sotw: shapeOf('response', 'response.2=any response.4=type-url any.1=type-url'),
-    delta: shapeOf('response', 'response.2=resource resource.2=any response.4=type-url any.1=type-url'),
+    sotw: { ...noChildren, response: { 2: 'any', 4: 'type-url' }, any: { 1: 'type-url' } },
+    delta: {
+      ...noChildren,
+      response: { 2: 'resource', 4: 'type-url' },
+      resource: { 2: 'any' },
+      any: { 1: 'type-url' },
+    },
   },
   request: {
-    sotw: shapeOf('request', 'request.4=type-url'),
-    delta: shapeOf('request', 'request.2=type-url'),
+    sotw: { ...noChildren, request: { 4: 'type-url' } },
+    delta: { ...noChildren, request: { 2: 'type-url' } },
   },
-};
+} satisfies Record<'response' | 'request', Record<StreamKind, Children>>;
 
-function shapeOf(root: Shape['root'], edges: string): Shape {
-  const table = new Map(edges.split(' ').map((edge) => edge.split('=') as [string, Role]));
-  return { root, child: (parent, field) => table.get(`${parent}.${field}`) };
-}
-
-/** One message that the walk is inside of. */
+/** A message around the one that the walk is inside of. */
 interface Level {
   readonly role: Role;
   /** Offset in the whole message at which it ends. */
@@ -54,14 +52,10 @@ interface Level {
 }
 
 /** What the next byte belongs to. */
-type Step =
-  | { readonly kind: 'tag' }
-  | { readonly kind: 'varint-value' }
-  | { readonly kind: 'length'; readonly role: Role | undefined }
-  | { readonly kind: 'skip'; readonly until: number }
-  | { readonly kind: 'text'; readonly until: number };
+type Step = 'tag' | 'varint-value' | 'length' | 'skip' | 'text';
 
 const needMore: MessageType = { state: 'need-more' };
+const maxVarintBytes = 10;
 
 /**
  * Finds the type URL of one protobuf message while its bytes come in, in any chunks. It keeps only a few numbers, so
@@ -71,89 +65,108 @@ const needMore: MessageType = { state: 'need-more' };
  * writes `type_url` after the resources, possibly megabytes later. (istiod's debug answers have resources of another
  * type than they are named; they are taken for the resources' type.) A request is read to its end, where the last
  * `type_url` counts as in every protobuf decoder.
+ *
+ * It reads each message of the stream, so its state is plain members: an object a field would be most of its cost.
  */
 export class MessageTypeScanner {
-  readonly #shape: Shape;
+  readonly #root: 'request' | 'response';
+  readonly #children: Children;
   readonly #lengthBytes: number;
-  readonly #levels: Level[] = [];
-  #step: Step = { kind: 'tag' };
+  readonly #outer: Level[] = [];
+  /** Of the message that the walk is inside of. */
+  #role: Role;
+  #end: number;
+  #step: Step = 'tag';
+  /** Where the bytes of a `skip` or `text` end. */
+  #until = 0;
+  /** What the field of a `length` leads to. */
+  #child: Role | undefined;
+  /** The varint that is being read, and the weight of its next byte. */
   #varint = 0;
   #varintBytes = 0;
+  #weight = 1;
   #offset = 0;
+  /** Parts of a type URL that is cut by the end of a chunk. */
   #text: Buffer[] = [];
   #found: string | undefined;
   #result: MessageType = needMore;
 
   /** `lengthBytes` is the length of the whole message: what a field claims is checked against it. */
   constructor(direction: 'request' | 'response', kind: StreamKind, lengthBytes: number) {
-    this.#shape = shapes[direction][kind];
+    this.#root = direction;
+    this.#children = children[direction][kind];
     this.#lengthBytes = lengthBytes;
-    this.#levels.push({ role: this.#shape.root, end: lengthBytes });
+    this.#role = direction;
+    this.#end = lengthBytes;
   }
 
   /** Takes the next bytes. Once the result is not `need-more` it stays, and further bytes are ignored. */
   push(chunk: Buffer): MessageType {
     let at = 0;
-    while (at < chunk.length && this.#result.state === 'need-more') {
+    while (at < chunk.length && this.#result === needMore) {
       const step = this.#step;
-      if (step.kind === 'skip' || step.kind === 'text') {
-        const end = Math.min(chunk.length, at + step.until - this.#offset);
-        if (step.kind === 'text') this.#text.push(Buffer.from(chunk.subarray(at, end)));
-        this.#offset += end - at;
-        at = end;
-        if (this.#offset === step.until) this.#endField(step.kind);
-      } else {
-        const byte = chunk.readUInt8(at);
-        at += 1;
-        this.#offset += 1;
-        if (this.#pushVarintByte(byte)) this.#endVarint(step);
-      }
+      at = step === 'skip' || step === 'text' ? this.#pushBytes(chunk, at) : this.#pushVarint(chunk, at);
     }
-    if (this.#result.state === 'need-more' && this.#offset === this.#lengthBytes) this.#endMessage();
+    if (this.#result === needMore && this.#offset === this.#lengthBytes) this.#endMessage();
     return this.#result;
   }
 
   /** The result for a message of length 0, for which `push` is never called. */
   finish(): MessageType {
-    if (this.#result.state === 'need-more') this.#endMessage();
+    if (this.#result === needMore) this.#endMessage();
     return this.#result;
   }
 
-  /** True when the varint is complete. */
-  #pushVarintByte(byte: number): boolean {
-    const isLast = byte < 0x80;
-    if (this.#varintBytes === 10 || this.#offset > this.#end) {
-      this.#fail(
-        this.#offset > this.#end ? 'a field runs over the end of its message' : 'varint is too long',
-      );
-      return false;
+  /** Reads on in a field of bytes. Returns where in the chunk to go on. */
+  #pushBytes(chunk: Buffer, at: number): number {
+    const end = Math.min(chunk.length, at + this.#until - this.#offset);
+    this.#offset += end - at;
+    const isWhole = this.#offset === this.#until;
+    if (this.#step === 'skip') {
+      if (isWhole) this.#endField();
+    } else if (isWhole && this.#text.length === 0) {
+      this.#endTypeUrl(chunk.toString('utf8', at, end));
+    } else {
+      this.#text.push(Buffer.from(chunk.subarray(at, end)));
+      if (isWhole) this.#endTypeUrl(Buffer.concat(this.#text).toString('utf8'));
     }
-    // A product, not a shift: lengths go up to 2^32-1. Beyond 2^53 the value is inexact, and only ever skipped or refused.
-    this.#varint += (byte & 0x7f) * 2 ** (7 * this.#varintBytes);
-    this.#varintBytes += 1;
-    return isLast;
+    return end;
   }
 
-  #endVarint(step: Step): void {
-    const value = this.#varint;
-    this.#varint = 0;
-    this.#varintBytes = 0;
-    switch (step.kind) {
-      case 'tag':
-        this.#startField(value);
-        return;
-      case 'varint-value':
-        this.#endField('skip');
-        return;
-      case 'length':
-        this.#startBytes(value, step.role);
-        return;
-      case 'skip':
-      case 'text':
-        return;
-      default:
-        step satisfies never;
+  /** Reads on in a varint. Returns where in the chunk to go on. */
+  #pushVarint(chunk: Buffer, at: number): number {
+    for (let next = at; next < chunk.length; ) {
+      const byte = chunk[next] ?? 0;
+      next += 1;
+      this.#offset += 1;
+      if (this.#offset > this.#end) {
+        this.#fail('a field runs over the end of its message');
+        return next;
+      }
+      if (this.#varintBytes === maxVarintBytes) {
+        this.#fail('varint is too long');
+        return next;
+      }
+      // A product, not a shift: lengths go up to 2^32-1. Beyond 2^53 the value is inexact, and only ever skipped or refused.
+      this.#varint += (byte & 0x7f) * this.#weight;
+      if (byte < 0x80) {
+        const value = this.#varint;
+        this.#varint = 0;
+        this.#varintBytes = 0;
+        this.#weight = 1;
+        this.#endVarint(value);
+        return next;
+      }
+      this.#varintBytes += 1;
+      this.#weight *= 0x80;
     }
+    return chunk.length;
+  }
+
+  #endVarint(value: number): void {
+    if (this.#step === 'tag') this.#startField(value);
+    else if (this.#step === 'length') this.#startBytes(value);
+    else this.#endField();
   }
 
   #startField(tag: number): void {
@@ -164,13 +177,14 @@ export class MessageTypeScanner {
     }
     switch (tag % 8) {
       case 0:
-        this.#step = { kind: 'varint-value' };
+        this.#step = 'varint-value';
         return;
       case 1:
         this.#skip(8);
         return;
       case 2:
-        this.#step = { kind: 'length', role: this.#shape.child(this.#role, field) };
+        this.#step = 'length';
+        this.#child = this.#children[this.#role][field];
         return;
       case 5:
         this.#skip(4);
@@ -180,54 +194,64 @@ export class MessageTypeScanner {
     }
   }
 
-  #startBytes(lengthBytes: number, role: Role | undefined): void {
+  #startBytes(lengthBytes: number): void {
+    const role = this.#child;
     const until = this.#offset + lengthBytes;
-    if (until > this.#end) {
-      this.#fail(`a field of ${lengthBytes} bytes runs over the end of its message`);
-    } else if (role === undefined) {
+    if (role === undefined) {
       this.#skip(lengthBytes);
+    } else if (until > this.#end) {
+      this.#failOverrun(lengthBytes);
     } else if (role !== 'type-url') {
-      this.#levels.push({ role, end: until });
-      this.#step = { kind: 'tag' };
-      this.#leaveEndedLevels();
+      this.#outer.push({ role: this.#role, end: this.#end });
+      this.#role = role;
+      this.#end = until;
+      this.#endField();
     } else if (lengthBytes > maxTypeUrlBytes) {
       this.#fail(`type URL of ${lengthBytes} bytes is longer than ${maxTypeUrlBytes}`);
+    } else if (lengthBytes === 0) {
+      this.#endTypeUrl('');
     } else {
-      this.#step = { kind: 'text', until };
-      if (lengthBytes === 0) this.#endField('text');
+      this.#step = 'text';
+      this.#until = until;
     }
   }
 
   #skip(lengthBytes: number): void {
     const until = this.#offset + lengthBytes;
     if (until > this.#end) {
-      this.#fail(`a field of ${lengthBytes} bytes runs over the end of its message`);
+      this.#failOverrun(lengthBytes);
+    } else if (lengthBytes === 0) {
+      this.#endField();
+    } else {
+      this.#step = 'skip';
+      this.#until = until;
+    }
+  }
+
+  #endTypeUrl(typeUrl: string): void {
+    this.#text = [];
+    if (this.#root === 'request') {
+      this.#found = typeUrl;
+    } else if (typeUrl !== '' && typeUrl !== resourceWrapperTypeUrl) {
+      this.#result = { state: 'known', typeUrl };
       return;
     }
-    this.#step = { kind: 'skip', until };
-    if (lengthBytes === 0) this.#endField('skip');
+    this.#endField();
   }
 
-  #endField(kind: 'skip' | 'text'): void {
-    if (kind === 'text') {
-      const typeUrl = Buffer.concat(this.#text).toString('utf8');
-      this.#text = [];
-      if (this.#shape.root === 'request') this.#found = typeUrl;
-      else if (typeUrl !== '' && typeUrl !== resourceWrapperTypeUrl) {
-        this.#result = { state: 'known', typeUrl };
-        return;
-      }
+  /** The next byte is a tag, in the innermost message that has not ended. */
+  #endField(): void {
+    this.#step = 'tag';
+    while (this.#offset === this.#end) {
+      const outer = this.#outer.pop();
+      if (outer === undefined) return;
+      this.#role = outer.role;
+      this.#end = outer.end;
     }
-    this.#step = { kind: 'tag' };
-    this.#leaveEndedLevels();
-  }
-
-  #leaveEndedLevels(): void {
-    while (this.#levels.length > 1 && this.#offset === this.#end) this.#levels.pop();
   }
 
   #endMessage(): void {
-    if (this.#step.kind !== 'tag' || this.#varintBytes > 0 || this.#levels.length > 1) {
+    if (this.#step !== 'tag' || this.#varintBytes > 0 || this.#outer.length > 0) {
       this.#fail('the message ends inside a field');
     } else if (this.#found === undefined || this.#found === '') {
       this.#result = { state: 'absent' };
@@ -236,12 +260,8 @@ export class MessageTypeScanner {
     }
   }
 
-  get #end(): number {
-    return this.#levels.at(-1)?.end ?? this.#lengthBytes;
-  }
-
-  get #role(): Role {
-    return this.#levels.at(-1)?.role ?? this.#shape.root;
+  #failOverrun(lengthBytes: number): void {
+    this.#fail(`a field of ${lengthBytes} bytes runs over the end of its message`);
   }
 
   #fail(reason: string): void {
