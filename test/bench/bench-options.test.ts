@@ -30,6 +30,8 @@ describe('the options of the bench', () => {
       ['--scenarios', 'nothing'],
       ['--rounds', '0'],
       ['--sizes', 'large'],
+      ['--resources', '0'],
+      ['--check', '--resources', '2'],
     ];
     for (const args of refused) assert.throws(() => parseBenchOptions(args), BenchUsageError, args.join(' '));
   });

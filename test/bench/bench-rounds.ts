@@ -39,7 +39,8 @@ async function warmLoadSide(load: LoadSide, steps: readonly Step[], effort: Effo
   );
   if (sizes.length > 0) console.error('warming the load side');
   for (const sizeBytes of sizes) {
-    await measureRelay(load, { name: 'direct', kind: 'direct' }, sizeBytes, effort);
+    const push = { sizeBytes, resourceBytes: undefined };
+    await measureRelay(load, { name: 'direct', kind: 'direct' }, push, effort);
   }
 }
 

@@ -19,6 +19,7 @@ import {
   measureIdle,
   measureNeighbours,
   measureRelay,
+  measureSettled,
   measureStall,
   measureStart,
 } from './relay-scenarios.ts';
@@ -26,6 +27,8 @@ import type { AgentSubject, Subject } from './subject.ts';
 
 /** Starts in one round: one alone says little. */
 const startsPerRound = 3;
+/** Sizes of pushes after which memory is looked at, in bytes: smaller ones leave nothing, larger ones are rare. */
+const settledSizes = { min: 100_000, max: 10_000_000 } as const;
 
 /** One thing to measure for every subject that takes part, in every round. */
 export interface Step {
@@ -43,7 +46,11 @@ export function stepsOf(
   effort: Effort,
   envoyPath: string | undefined,
 ): readonly Step[] {
-  const { pushSizes, moduleSizes } = options;
+  const { moduleSizes, resourceCount } = options;
+  const pushSizes = options.pushSizes.map((sizeBytes) => sizeBytes * (resourceCount ?? 1));
+  const resourceBytes = (sizeBytes: number): number | undefined =>
+    resourceCount === undefined ? undefined : Math.floor(sizeBytes / resourceCount);
+  const restingSizes = pushSizes.filter((size) => size >= settledSizes.min && size <= settledSizes.max);
   const all: readonly Step[] = [
     agentStep('start', null, async (load, subject) => {
       const found: Measurement[] = [];
@@ -54,9 +61,20 @@ export function stepsOf(
       ? []
       : [converterStep('ready', null, (load, subject) => measureReady(load, subject, envoyPath))]),
     agentStep('idle', null, async (load, subject) => [await measureIdle(load, subject, effort)]),
-    agentStep('ten-agents', null, async (load, subject) => [await measureNeighbours(load, subject, effort)]),
+    ...[null, ...restingSizes].map((sizeBytes) =>
+      agentStep('ten-agents', sizeBytes, async (load, subject) => [
+        await measureNeighbours(load, subject, sizeBytes, effort),
+      ]),
+    ),
+    ...restingSizes.map((sizeBytes) =>
+      agentStep('settled', sizeBytes, async (load, subject) => [
+        await measureSettled(load, subject, sizeBytes, effort),
+      ]),
+    ),
     ...pushSizes.map((sizeBytes) =>
-      step('relay', sizeBytes, (load, subject) => measureRelay(load, subject, sizeBytes, effort)),
+      step('relay', sizeBytes, (load, subject) =>
+        measureRelay(load, subject, { sizeBytes, resourceBytes: resourceBytes(sizeBytes) }, effort),
+      ),
     ),
     ...pushSizes
       .slice(-1)

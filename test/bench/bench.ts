@@ -162,7 +162,7 @@ async function measure(bench: Bench, steps: readonly Step[]): Promise<BenchDocum
       rounds: options.roundCount,
       warmUpRounds: options.warmUpRoundCount,
       quick: options.isQuick,
-      clusterBytes,
+      ...(options.resourceCount === undefined ? { clusterBytes } : { resources: options.resourceCount }),
       stalledPushCount,
       stallMs: effort.stallMs,
       idleSettleMs: effort.idleSettleMs,

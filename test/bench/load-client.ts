@@ -28,11 +28,12 @@ export interface LoadClientCalls {
     readonly count: number;
     readonly durationMs: number;
   }): Promise<void>;
-  /** Opens one more stream, takes its first push, and leaves it quiet until `close`. */
+  /** Opens one more stream, takes its first push and `pushCount` more, and leaves it quiet until `close`. */
   openQuiet(options: {
     readonly target: ClientTarget;
     readonly mode: XdsMode;
     readonly expected: ExpectedPush;
+    readonly pushCount: number;
   }): Promise<void>;
   /** Sends so many ACKs of the push it holds, as fast as they are taken. Returns when the first was written. */
   storm(count: number): Promise<{ readonly startedAtNs: bigint }>;
@@ -82,10 +83,11 @@ serveCalls<LoadClientCalls>({
     client = await AdsClient.open(target, mode, expected);
     await client.takeWithStall(count, durationMs);
   },
-  async openQuiet({ target, mode, expected }) {
+  async openQuiet({ target, mode, expected, pushCount }) {
     const quiet = await AdsClient.open(target, mode, expected);
     quietClients.push(quiet);
     await quiet.start();
+    if (pushCount > 0) await quiet.exchange(pushCount, true);
   },
   async storm(count) {
     const startedAtNs = process.hrtime.bigint();

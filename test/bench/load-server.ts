@@ -20,6 +20,8 @@ export interface PushPlan {
   readonly mode: XdsMode;
   /** Length of each message of type Cluster. */
   readonly sizeBytes: number;
+  /** Of each of its resources, about; absent: what istiod writes for a service. */
+  readonly resourceBytes?: number;
   /** Pushes sent at once on the first request. */
   readonly outstandingCount: number;
   /** Each ACK asks for one more push; else it is only counted. */
@@ -219,8 +221,13 @@ serveCalls<LoadServerCalls>({
     return { port: (server.address() as AddressInfo).port };
   },
   plan(next) {
-    const isSame = plan?.mode === next.mode && plan.sizeBytes === next.sizeBytes;
-    if (!isSame || payload === undefined) payload = buildPushPayload(next.mode, next.sizeBytes);
+    const isSame =
+      plan?.mode === next.mode &&
+      plan.sizeBytes === next.sizeBytes &&
+      plan.resourceBytes === next.resourceBytes;
+    if (!isSame || payload === undefined) {
+      payload = buildPushPayload(next.mode, next.sizeBytes, next.resourceBytes);
+    }
     plan = next;
     newestStream = Promise.withResolvers();
     return { checksum: payload.checksum };

@@ -74,9 +74,9 @@ export class LoadSide implements AsyncDisposable {
   async plan(
     sizeBytes: number,
     outstandingCount: number,
-    options: { readonly isPushingOnAck: boolean } = { isPushingOnAck: true },
+    options: { readonly isPushingOnAck?: boolean; readonly resourceBytes?: number } = {},
   ): Promise<ExpectedPush> {
-    const plan = { mode: this.mode, sizeBytes, outstandingCount, ...options };
+    const plan = { mode: this.mode, sizeBytes, outstandingCount, isPushingOnAck: true, ...options };
     const { checksum } = await this.server.call('plan', plan);
     return { sizeBytes, checksum };
   }

@@ -21,8 +21,16 @@ export const metricCatalog = {
   'ten-agents-pss': {
     scenario: 'ten-agents',
     unit: 'MiB',
-    meaning: 'PSS of one of ten agents on a machine, each with one quiet ADS stream: the mean.',
+    meaning:
+      'PSS of one of ten agents on a machine, the mean: each with one ADS stream, quiet, or after pushes of that size and a rest.',
   },
+  'settled-rss': {
+    scenario: 'settled',
+    unit: 'MiB',
+    meaning: 'RSS of one agent after pushes of that size and a rest.',
+  },
+  'settled-pss': { scenario: 'settled', unit: 'MiB', meaning: 'PSS then; no other process maps its binary.' },
+  'settled-anonymous': { scenario: 'settled', unit: 'MiB', meaning: 'Anonymous memory then.' },
   'latency-p50': {
     scenario: 'relay',
     unit: 'ms',
@@ -165,6 +173,7 @@ export const scenarios = [
   'ready',
   'idle',
   'ten-agents',
+  'settled',
   'relay',
   'stall',
   'ack-storm',

@@ -25,9 +25,14 @@ const deltaResourceFields = { resource: 2, name: 3 } as const;
 
 /**
  * A response of exactly `sizeBytes` with resources of type Cluster, fields in istiod's order (the response's own
- * type_url after the resources). Throws RangeError when so few bytes cannot hold one resource.
+ * type_url after the resources). `resourceBytes` is about the size of each. Throws RangeError when so few bytes cannot
+ * hold one resource.
  */
-export function buildPushPayload(mode: XdsMode, sizeBytes: number): PushPayload {
+export function buildPushPayload(
+  mode: XdsMode,
+  sizeBytes: number,
+  resourceBytes: number = clusterBytes,
+): PushPayload {
   const head = new ProtoWriter().text(responseFields.version, pushVersion).finish();
   const tail = Buffer.concat([
     new ProtoWriter().text(responseFields.typeUrl, typeUrls.cds).finish(),
@@ -36,7 +41,7 @@ export function buildPushPayload(mode: XdsMode, sizeBytes: number): PushPayload 
   const parts: Buffer[] = [head];
   let left = sizeBytes - head.length - tail.length - nonceBytes;
   for (let index = 0; left > 0; index += 1) {
-    const wanted = left >= 2 * clusterBytes ? clusterBytes : left;
+    const wanted = left >= 2 * resourceBytes ? resourceBytes : left;
     parts.push(buildResource(mode, index, wanted));
     left -= wanted;
   }

@@ -60,20 +60,22 @@ export const stalledPushCount = 8;
 const warmUpPart = 0.25;
 const quietPushBytes = 1000;
 const quietPushCount = 20;
+/** Pushed before memory is looked at, unless that is too few or too many pushes. */
+const settledBytes = 40_000_000;
 const bytesPerMb = 1_000_000;
 const bytesPerGb = 1_000_000_000;
 const nsInMs = 1_000_000;
 
-/** Pushes, ACKed one by one, through a fresh process. */
+/** Pushes, ACKed one by one, through a fresh process. `resourceBytes` as in PushPlan. */
 export async function measureRelay(
   load: LoadSide,
   subject: Subject,
-  sizeBytes: number,
+  { sizeBytes, resourceBytes }: { readonly sizeBytes: number; readonly resourceBytes: number | undefined },
   effort: Effort,
 ): Promise<Measurement> {
   const wantedCount = Math.floor(effort.roundBytes / sizeBytes);
   const count = Math.min(effort.maxPushCount, Math.max(effort.minPushCount, wantedCount));
-  const expected = await load.plan(sizeBytes, 1);
+  const expected = await load.plan(sizeBytes, 1, resourceBytes === undefined ? {} : { resourceBytes });
   return await load.withSubject(subject, async (agent) => {
     await load.client.call('open', { target: load.target(agent), mode: load.mode, expected });
     await load.client.call('exchange', { count: Math.ceil(count * warmUpPart), isChecked: true });
@@ -162,16 +164,52 @@ export async function measureAckStorm(
   });
 }
 
-/** Many agents of one machine share the pages of their binary. */
+/** A process that has relayed pushes of one size and then had nothing to do. */
+export async function measureSettled(
+  load: LoadSide,
+  subject: AgentSubject,
+  sizeBytes: number,
+  effort: Effort,
+): Promise<Measurement> {
+  const expected = await load.plan(sizeBytes, 1);
+  return await load.withAgent(
+    subject,
+    async (agent) => {
+      await load.client.call('open', { target: load.target(agent), mode: load.mode, expected });
+      await load.client.call('exchange', { count: settledPushCount(sizeBytes), isChecked: true });
+      await sleep(effort.idleSettleMs);
+      const usage = memoryUsage(agent.pid);
+      return {
+        'settled-rss': usage.rssMib,
+        'settled-pss': usage.pssMib,
+        'settled-anonymous': usage.anonymousMib,
+      };
+    },
+    { isNodeCopied: true },
+  );
+}
+
+/** Enough pushes for memory to take its shape. */
+function settledPushCount(sizeBytes: number): number {
+  return Math.min(100, Math.max(12, Math.floor(settledBytes / sizeBytes)));
+}
+
+/**
+ * Many agents of one machine share the pages of their binary. Each gets pushes of one size, one agent after the other;
+ * without a size their streams stay quiet.
+ */
 export async function measureNeighbours(
   load: LoadSide,
   subject: AgentSubject,
+  sizeBytes: number | null,
   effort: Effort,
 ): Promise<Measurement> {
-  const expected = await load.plan(quietPushBytes, 1);
+  const expected = await load.plan(sizeBytes ?? quietPushBytes, 1);
+  const pushCount = sizeBytes === null ? 0 : settledPushCount(sizeBytes);
   return await load.withAgents(subject, neighbourCount, async (agents) => {
     for (const agent of agents) {
-      await load.client.call('openQuiet', { target: load.target(agent), mode: load.mode, expected });
+      const target = load.target(agent);
+      await load.client.call('openQuiet', { target, mode: load.mode, expected, pushCount });
     }
     await sleep(effort.idleSettleMs);
     const total = agents.reduce((sum, agent) => sum + memoryUsage(agent.pid).pssMib, 0);
