@@ -1,5 +1,7 @@
 /** Composition root: builds every part from one frozen config, starts them in order and stops them in reverse. */
+import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { IdentityMetrics } from '../metrics/identity-metrics.ts';
 import { ProcessMetrics } from '../metrics/process-metrics.ts';
 import { MetricRegistry } from '../metrics/registry.ts';
@@ -28,6 +30,7 @@ import { StatsMerge } from './status/stats-merge.ts';
 import { statusRoutes } from './status/status-routes.ts';
 import { StatusServer } from './status/status-server.ts';
 import type { Termination } from './termination.ts';
+import { lastKnownGoodFile } from './wasm/data-files.ts';
 import { shortPluginName } from './wasm/plugin-name.ts';
 import type { WasmPart } from './wasm-part.ts';
 import { ecdsInterceptor } from './xds/ecds-interceptor.ts';
@@ -211,6 +214,7 @@ class Agent implements AsyncDisposable {
     this.#envoy = running;
     this.#parts.defer(() => running.close());
     void running.exited.then((exit) => this.#onEnd({ kind: 'envoy-exited', exit }));
+    if (wasm.isConversionEnabled && existsSync(join(wasm.dataFolder, lastKnownGoodFile))) this.#preloadWasm();
   }
 
   /** Readiness fails and the status port closes at once; Envoy drains as configured, then is killed. */
@@ -349,6 +353,15 @@ class Agent implements AsyncDisposable {
       this.#wasm = undefined;
       throw error;
     }
+  }
+
+  /**
+   * A pod that had plugins before its container started again will be sent them again: what they need is loaded while
+   * Envoy starts, which takes longer. Other pods never load it.
+   */
+  #preloadWasm(): void {
+    // What fails now fails again with the first message, where it is told.
+    void Promise.all([this.#loadWasm(), import('./xds/ecds-session.ts')]).catch(() => undefined);
   }
 
   async #closeWasm(): Promise<void> {

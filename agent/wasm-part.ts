@@ -10,6 +10,7 @@ import type { LogRoot } from './log.ts';
 import { fetchRules } from './policy/fetch-rules.ts';
 import type { PolicySource } from './policy/policy-data.ts';
 import { CheckedSource } from './wasm/checked-source.ts';
+import { cacheRecordsFile, lastKnownGoodFile } from './wasm/data-files.ts';
 import { LastKnownGood, maxKeptConfigCount, parseKeptConfig } from './wasm/last-known-good.ts';
 import { ModulePreflight } from './wasm/module-preflight.ts';
 import { PluginRollouts } from './wasm/plugin-rollouts.ts';
@@ -45,7 +46,7 @@ export async function openWasmPart(options: {
   });
   metrics.plugins.watchCache(() => ({ sizeBytes: store.totalBytes, limitBytes: store.limitBytes }));
   const records = await FileRecordIndex.open({
-    path: join(config.dataFolder, 'modules.json'),
+    path: join(config.dataFolder, cacheRecordsFile),
     parse: parseCacheRecord,
     maxEntryCount: maxCacheRecordCount,
     // `wasm pull` and `cache gc` write it too.
@@ -61,7 +62,7 @@ export async function openWasmPart(options: {
     settings: fetchRules(() => policy.current),
   });
   const kept = await FileRecordIndex.open({
-    path: join(config.dataFolder, 'last-known-good.json'),
+    path: join(config.dataFolder, lastKnownGoodFile),
     parse: parseKeptConfig,
     maxEntryCount: maxKeptConfigCount,
     log,
@@ -92,7 +93,7 @@ export async function openWasmPart(options: {
     },
     log,
   });
-  // Envoy's first subscribe opens this part. It goes on to istiod first; then there is time until the push.
+  // Envoy's first subscribe opens this part, or the start of a pod that had plugins: there is time until the push.
   setImmediate(() => void source.expectPush());
   return {
     rollouts,

@@ -7,10 +7,8 @@ import { anonymousReader } from '../fetch/credentials.ts';
 import { parseModuleUrl } from '../fetch/module-url.ts';
 import { type OciReference, repositoryName } from '../fetch/oci/reference.ts';
 import { FetchError } from '../fetch/types.ts';
+import { cacheRecordsFile } from '../wasm/data-files.ts';
 import { refusal } from './operator-run.ts';
-
-/** The file of the records, in the cache folder. */
-export const recordsFile = 'modules.json';
 
 /**
  * What another process than the agent takes for left behind: it may not see the processes of another container, so
@@ -45,7 +43,7 @@ export async function readCache(view: FolderView): Promise<CacheContent> {
     );
   }
   const { blobs, ...rest } = await view.read({ orphanAgeMs });
-  const records = await readRecordFile(join(view.root, recordsFile));
+  const records = await readRecordFile(join(view.root, cacheRecordsFile));
   const parsed =
     records.kind === 'read' ? records.records.flatMap(([, value]) => parseCacheRecord(value) ?? []) : [];
   const modules = parsed.filter((record) => record.kind === 'module');

@@ -3,7 +3,8 @@ import { FolderView } from '../../cache/folder-view.ts';
 import { FileRecordIndex } from '../../cache/record-index.ts';
 import { CacheRecords, maxCacheRecordCount, parseCacheRecord } from '../fetch/cache-records.ts';
 import { sizeWords, spanWords } from '../status/plugin-words.ts';
-import { type CachedModule, orphanAgeMs, readCache, recordsFile } from './cache-content.ts';
+import { cacheRecordsFile } from '../wasm/data-files.ts';
+import { type CachedModule, orphanAgeMs, readCache } from './cache-content.ts';
 import { type CachePins, readPins } from './cache-pins.ts';
 import { findDamaged } from './cache-verify.ts';
 import { CommandError } from './command-error.ts';
@@ -102,7 +103,7 @@ export function decideFate(
 /** Tidies only: a record without its module is dropped with its next use anyway. */
 async function forgetModules(root: string, gone: readonly CachedModule[]): Promise<void> {
   const index = await FileRecordIndex.open({
-    path: join(root, recordsFile),
+    path: join(root, cacheRecordsFile),
     parse: parseCacheRecord,
     maxEntryCount: maxCacheRecordCount,
     isShared: true,

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { readRecordFile } from '../../cache/record-file.ts';
 import type { Sha256 } from '../../cache/types.ts';
+import { lastKnownGoodFile } from '../wasm/data-files.ts';
 import { parseKeptConfig } from '../wasm/last-known-good.ts';
 import { shortPluginName } from '../wasm/plugin-name.ts';
 import { type LocalPage, readLocalPage } from './local-page.ts';
@@ -23,9 +24,6 @@ export interface PinOptions {
   readonly adminPort: number;
 }
 
-/** The file with what Envoy accepted last, in the cache folder. */
-export const keptConfigFile = 'last-known-good.json';
-
 /**
  * Learns which modules are in use: what Envoy accepted last, from disk; what the running agent has pushed, offers or
  * runs, from its debug page; the files that Envoy's own configuration names. Every digest on a page counts: one too
@@ -40,7 +38,7 @@ export async function readPins(options: PinOptions): Promise<CachePins> {
   };
   const gaps: string[] = [];
   const notes: string[] = [];
-  const path = join(folder, keptConfigFile);
+  const path = join(folder, lastKnownGoodFile);
   const file = await readRecordFile(path);
   if (file.kind === 'damaged') gaps.push(`${path} is damaged: ${file.reason}`);
   if (file.kind === 'unreadable') gaps.push(file.error.message);

@@ -3,8 +3,9 @@ import { join } from 'node:path';
 import { type BlobState, FolderView, type ViewedBlob } from '../../cache/folder-view.ts';
 import { type RecordFile, readRecordFile } from '../../cache/record-file.ts';
 import { sizeWords } from '../status/plugin-words.ts';
-import { type CacheContent, orphanAgeMs, readCache, recordsFile } from './cache-content.ts';
-import { keptConfigFile, readPins } from './cache-pins.ts';
+import { cacheRecordsFile, lastKnownGoodFile } from '../wasm/data-files.ts';
+import { type CacheContent, orphanAgeMs, readCache } from './cache-content.ts';
+import { readPins } from './cache-pins.ts';
 import { exitCodes, isFlagSet, type OperatorFlags } from './operator-run.ts';
 import { readDataFolder } from './operator-settings.ts';
 import { counted, visible } from './terminal-text.ts';
@@ -65,7 +66,7 @@ async function verifyContent(
     });
   }
   faults.push(...(await missingModules(view, content)));
-  for (const name of [recordsFile, keptConfigFile]) {
+  for (const name of [cacheRecordsFile, lastKnownGoodFile]) {
     const path = join(view.root, name);
     const fault = await indexFault(path, await readRecordFile(path), isRepairing);
     if (fault !== undefined) faults.push(fault);

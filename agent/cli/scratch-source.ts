@@ -13,6 +13,7 @@ import type { FetchedModule, ModuleRequest } from '../fetch/types.ts';
 import { wantModule } from '../fetch/wanted-module.ts';
 import { LogRoot } from '../log.ts';
 import { fetchRules } from '../policy/fetch-rules.ts';
+import { cacheRecordsFile } from '../wasm/data-files.ts';
 import type { FetchInputs } from './fetch-inputs.ts';
 import type { LayoutImage } from './layout-image.ts';
 import { makeTemporaryFolder } from './temporary-folder.ts';
@@ -46,7 +47,7 @@ export class ScratchSource implements AsyncDisposable {
     const store = await FileBlobStore.open({ folder: folder.path });
     parts.defer(() => store.close());
     const records = await FileRecordIndex.open({
-      path: join(folder.path, 'modules.json'),
+      path: join(folder.path, cacheRecordsFile),
       parse: parseCacheRecord,
       maxEntryCount: maxCacheRecordCount,
     });

@@ -11,9 +11,10 @@ import { LogRoot } from '../log.ts';
 import { fetchRules } from '../policy/fetch-rules.ts';
 import { type AllowedModule, decideModule, refuseDigests } from '../policy/policy.ts';
 import { sizeWords } from '../status/plugin-words.ts';
+import { cacheRecordsFile } from '../wasm/data-files.ts';
 import { preflightModule } from '../wasm/preflight/preflight.ts';
 import { envoyMaxMemoryPages } from '../wasm/preflight/verdict.ts';
-import { orphanAgeMs, recordsFile } from './cache-content.ts';
+import { orphanAgeMs } from './cache-content.ts';
 import { DownloadProgress } from './download-progress.ts';
 import { type FetchInputs, readFetchInputs } from './fetch-inputs.ts';
 import { allDigests } from './module-inspector.ts';
@@ -79,7 +80,7 @@ async function pullInto(
     store.list().map(({ digest }) => digest),
   );
   const records = await FileRecordIndex.open({
-    path: join(folder, recordsFile),
+    path: join(folder, cacheRecordsFile),
     parse: parseCacheRecord,
     maxEntryCount: maxCacheRecordCount,
     isShared: true,
