@@ -60,6 +60,8 @@ export class FileBlobIngest implements BlobIngest {
   #path = '';
   #handle: FileHandle | undefined;
   #sizeBytes = 0;
+  /** The newest slice on its way to the disk, while the next one comes in. */
+  #writing: Promise<void> = Promise.resolve();
   #state: IngestState = { kind: 'busy' };
   /** Why the call under way shall end; asked at its next step. */
   #stopError: CacheError | undefined;
@@ -100,7 +102,10 @@ export class FileBlobIngest implements BlobIngest {
         this.#sizeBytes += slice.length;
         await this.#host.reserve();
         this.#hash.update(slice);
-        await this.#writeSlice(slice);
+        await this.#writing;
+        this.#writing = this.#writeSlice(slice);
+        // The next call tells of its failure.
+        this.#writing.catch(() => undefined);
       }
     });
   }
@@ -108,6 +113,7 @@ export class FileBlobIngest implements BlobIngest {
   async commit(expectedDigest?: Sha256): Promise<Blob> {
     this.#enter('commit');
     return this.#run('committed', async () => {
+      await this.#writing;
       const digest = this.#hash.digest('hex');
       if (expectedDigest !== undefined && expectedDigest !== digest) {
         throw this.#mismatch(expectedDigest, digest);
@@ -234,6 +240,7 @@ export class FileBlobIngest implements BlobIngest {
   /** Never rejects: a file that cannot be deleted now is swept at the next start. */
   async #discard(): Promise<void> {
     try {
+      await this.#writing.catch(() => undefined);
       await this.#handle?.close();
       if (this.#path !== '') await deleteFile(this.#path, 'delete');
     } catch (error) {

@@ -13,11 +13,15 @@ interface ProcessMark {
   readonly startTicks: string;
 }
 
+/** Of this process: asked of the kernel once. */
+let ownStartTicks: Promise<string | undefined> | undefined;
+
 const temporaryName = /^(\d{1,10})-(\d{1,20})-[0-9a-f]{16}\.part$/;
 
 /** A fresh name for a temporary file of this process: `<pid>-<start>-<random>.part`. */
 export async function temporaryFileName(): Promise<string> {
-  const startTicks = (await startTicksOf(process.pid)) ?? '0';
+  ownStartTicks ??= startTicksOf(process.pid);
+  const startTicks = (await ownStartTicks) ?? '0';
   return `${process.pid}-${startTicks}-${randomBytes(8).toString('hex')}.part`;
 }
 

@@ -34,7 +34,8 @@ export class CacheError extends Error {
 
 /**
  * Bytes on their way into the store. Nothing has a name before `commit`; `abort` (or dispose) leaves nothing behind.
- * `write` must be awaited: it is the back-pressure. A written chunk belongs to the caller again when `write` resolves.
+ * `write` must be awaited: it is the back-pressure. A written chunk is the store's and must not change any more: the newest
+ * is written while the next one comes in, so that a full disk may show with the next call.
  */
 export interface BlobIngest extends AsyncDisposable {
   /** Throws CacheError `too_large`, `no_space`, `read_only`, `io`. */

@@ -48,18 +48,6 @@ export function blobStoreContract(name: string, open: (opening: StoreOpening) =>
       assert.equal(store.blobCount, 1);
     });
 
-    test('a chunk belongs to the caller again when its write has resolved', async (t) => {
-      const { store } = await started(t);
-      const chunk = content('reused', 100_000);
-      const bytes = Buffer.from(chunk);
-      await using ingest = await store.beginIngest({ maxSizeBytes: 2 * chunk.length });
-      await ingest.write(chunk);
-      chunk.fill(0);
-      await ingest.write(chunk);
-      const { path } = await ingest.commit();
-      assert.deepEqual(await readFile(path), Buffer.concat([bytes, chunk]));
-    });
-
     test('content of no bytes is content', async (t) => {
       const { store } = await started(t);
       await using ingest = await store.beginIngest({ maxSizeBytes: 0 });

@@ -1,6 +1,9 @@
 import type { FileHandle } from 'node:fs/promises';
 import { ModuleReadFailure } from './read-failure.ts';
 
+/** What is read at a time. */
+const windowBytes = 64 * 1024;
+
 /** Bytes that a module is read from, at any position. */
 export interface ByteSource {
   readonly sizeBytes: number;
@@ -8,14 +11,33 @@ export interface ByteSource {
   read(target: Uint8Array, position: number): Promise<number>;
 }
 
-/** The bytes of an open file of known size. The handle stays the caller's. Rejects with the signal's reason. */
+/**
+ * The bytes of an open file of known size. The handle stays the caller's. Rejects with the signal's reason. Sections
+ * are read one by one and most are small: they are served from one block of the file that is read at once.
+ */
 export function fileSource(file: FileHandle, sizeBytes: number, signal: AbortSignal): ByteSource {
+  const block = new Uint8Array(Math.min(windowBytes, sizeBytes));
+  let blockStart = 0;
+  let blockEnd = 0;
   return {
     sizeBytes,
     async read(target, position) {
       signal.throwIfAborted();
-      const { bytesRead } = await file.read(target, 0, target.byteLength, position);
-      return bytesRead;
+      const isInBlock = position >= blockStart && position + target.byteLength <= blockEnd;
+      if (!isInBlock) {
+        if (target.byteLength > block.byteLength) {
+          return (await file.read(target, 0, target.byteLength, position)).bytesRead;
+        }
+        const { bytesRead } = await file.read(block, 0, block.byteLength, position);
+        blockStart = position;
+        blockEnd = position + bytesRead;
+      }
+      const part = block.subarray(
+        position - blockStart,
+        Math.min(blockEnd, position + target.byteLength) - blockStart,
+      );
+      target.set(part);
+      return part.byteLength;
     },
   };
 }
@@ -30,9 +52,6 @@ export async function readFully(source: ByteSource, target: Uint8Array, position
   }
   return filledBytes;
 }
-
-/** What is read at a time. */
-const windowBytes = 64 * 1024;
 
 /** The most one item (a type, an import, an initializer) may take: the window grows to it and no further. */
 const maxItemBytes = 1024 * 1024;
