@@ -1,6 +1,6 @@
 /**
- * The proxy container as the sidecar template of injection writes it: command line, variables, mounts, user. Source:
- * istio/istio `manifests/charts/istio-control/istio-discovery/files/injection-template.yaml`.
+ * The proxy container as istiod's templates write it: command line, variables, mounts, user, probes. Source:
+ * istio/istio `manifests/charts/istio-control/istio-discovery/files/`.
  */
 
 /** A volume mount of the container. */
@@ -12,8 +12,17 @@ export interface InjectedMount {
     | { readonly kind: 'files'; readonly files: Readonly<Record<string, string>> };
 }
 
+/** A probe of the kubelet. */
+export interface InjectedProbe {
+  readonly periodSeconds: number;
+  /** An answer that takes longer is a failure. */
+  readonly timeoutSeconds: number;
+  /** After so many failures one upon the other the kubelet kills the container. */
+  readonly failureThreshold: number;
+}
+
 export interface InjectedContainer {
-  readonly name: 'sidecar' | 'gateway';
+  readonly name: 'sidecar' | 'gateway' | 'kube-gateway' | 'waypoint';
   /** `args`; there is no `command`. References to variables are expanded, as the kubelet does. */
   readonly args: readonly string[];
   readonly env: Readonly<Record<string, string>>;
@@ -21,6 +30,8 @@ export interface InjectedContainer {
   readonly userId: number;
   /** Of the startup and the readiness probe. */
   readonly readinessUrl: string;
+  /** Undefined: the template has none. */
+  readonly startupProbe: InjectedProbe | undefined;
   /** Undefined: the template has none. */
   readonly hooks:
     | {
@@ -43,7 +54,10 @@ export interface InjectedPod {
   readonly instanceIp: string;
 }
 
-/** The container of a sidecar with the default values of the chart. */
+/** Mounted into sidecars alone. */
+const crlFolder = '/var/run/secrets/istio/crl';
+
+/** The container of a sidecar with the default values of the chart. Source: `injection-template.yaml`. */
 export function injectedSidecar(pod: InjectedPod): InjectedContainer {
   const writable = { kind: 'writable' } as const;
   const namespace = 'shop';
@@ -92,6 +106,8 @@ export function injectedSidecar(pod: InjectedPod): InjectedContainer {
         path: '/var/run/secrets/istio',
         volume: { kind: 'files', files: { 'root-cert.pem': pod.rootCertificate } },
       },
+      // An optional ConfigMap that is not there.
+      { path: crlFolder, volume: { kind: 'files', files: {} } },
       { path: '/var/lib/istio/data', volume: writable },
       { path: '/etc/istio/proxy', volume: writable },
       { path: '/var/run/secrets/tokens', volume: { kind: 'files', files: { 'istio-token': pod.token } } },
@@ -108,6 +124,7 @@ export function injectedSidecar(pod: InjectedPod): InjectedContainer {
     ],
     userId: 1337,
     readinessUrl: 'http://127.0.0.1:15021/healthz/ready',
+    startupProbe: { periodSeconds: 1, timeoutSeconds: 3, failureThreshold: 600 },
     hooks: {
       preStop: ['pilot-agent', 'request', '--debug-port=15020', 'POST', 'drain'],
       postStart: ['pilot-agent', 'wait'],
@@ -122,17 +139,67 @@ const applicationVariables: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * The container of a gateway with the default values of the chart. Source: `gateway-injection-template.yaml` beside the
- * one of sidecars: the same volumes, no lifecycle, no application in the pod.
+ * The container of a gateway with the default values of the chart. Source: `gateway-injection-template.yaml`: no lifecycle,
+ * no startup probe, no application in the pod.
  */
 export function injectedGateway(pod: InjectedPod): InjectedContainer {
-  const { args, env, ...same } = injectedSidecar(pod);
+  const { args, env, mounts, ...same } = injectedSidecar(pod);
   const others = Object.entries(env).filter(([variable]) => !applicationVariables.has(variable));
   return {
     ...same,
     name: 'gateway',
     args: args.map((word) => (word === 'sidecar' ? 'router' : word)),
     env: { ...Object.fromEntries(others), ISTIO_META_APP_CONTAINERS: '' },
+    mounts: mounts.filter(({ path }) => path !== crlFolder),
+    startupProbe: undefined,
     hooks: undefined,
+  };
+}
+
+/** Of what istiod deploys for a Gateway resource: ready within half a minute, each answer within a second. */
+const deployedProbe: InjectedProbe = { periodSeconds: 1, timeoutSeconds: 1, failureThreshold: 30 };
+
+/** `--log=value` as the two words `--log` and `value`: the templates of deployments write them so. */
+function inTwoWords(args: readonly string[]): readonly string[] {
+  return args.flatMap((word) => word.split('='));
+}
+
+/**
+ * The container of a gateway that istiod deploys for a Gateway resource of the class `istio`. Source:
+ * `kube-gateway.yaml`.
+ */
+export function injectedKubeGateway(pod: InjectedPod): InjectedContainer {
+  const gateway = injectedGateway(pod);
+  return {
+    ...gateway,
+    name: 'kube-gateway',
+    args: inTwoWords(gateway.args),
+    env: { ...gateway.env, ISTIO_META_POD_PORTS: '[]' },
+    startupProbe: deployedProbe,
+  };
+}
+
+/** What other proxies have and a waypoint does not. */
+const volumesNotOfWaypoints: ReadonlySet<string> = new Set([
+  '/var/run/secrets/credential-uds',
+  '/var/run/secrets/workload-spiffe-credentials',
+]);
+const variablesNotOfWaypoints: ReadonlySet<string> = new Set([
+  'ISTIO_META_POD_PORTS',
+  'ISTIO_META_APP_CONTAINERS',
+]);
+
+/** The container of a waypoint, deployed for a Gateway resource of the class `istio-waypoint`. Source: `waypoint.yaml`. */
+export function injectedWaypoint(pod: InjectedPod): InjectedContainer {
+  const { args, env, mounts, ...same } = injectedKubeGateway(pod);
+  const [proxy = '', , domain = '', domainName = '', ...levels] = args;
+  const others = Object.entries(env).filter(([variable]) => !variablesNotOfWaypoints.has(variable));
+  const { SERVICE_ACCOUNT: account = '', POD_NAMESPACE: namespace = '' } = env;
+  return {
+    ...same,
+    name: 'waypoint',
+    args: [proxy, 'waypoint', domain, domainName, '--serviceCluster', `${account}.${namespace}`, ...levels],
+    env: { ...Object.fromEntries(others), ISTIO_META_SERVICE_ACCOUNT: account },
+    mounts: mounts.filter(({ path }) => !volumesNotOfWaypoints.has(path)),
   };
 }

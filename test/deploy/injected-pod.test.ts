@@ -22,7 +22,7 @@ test('V8 takes the code that the build keeps, with the flags of the start script
   assert.ok(taken.includes('./main.js') && taken.length > 10, output);
 });
 
-test('the image layout gets ready as injection starts sidecars and gateways: stock arguments, mounts and ports, uid 1337, read-only root', {
+test('the image layout gets ready as injection starts sidecars, gateways and waypoints: stock arguments, mounts and ports, uid 1337, read-only root', {
   skip: skipReason ?? podSkipReason(),
 }, async () => {
   const output = await runPodScene([
@@ -30,6 +30,7 @@ test('the image layout gets ready as injection starts sidecars and gateways: sto
     process.execPath,
     path('dist'),
     path('deploy/image/ferry-agent'),
+    path('test/deploy'),
     envoyPath,
   ]);
   assert.match(output, /the injected containers run as they should\n$/);

@@ -9,6 +9,8 @@ export interface ImageLayout {
   readonly bundleFolder: string;
   /** `deploy/image/ferry-agent`. */
   readonly launcherPath: string;
+  /** The folder of `stock-agent.sh` and `envoy.sh`, which stand in for what Istio's image has. */
+  readonly standInFolder: string;
   readonly envoyPath: string;
 }
 
@@ -71,7 +73,7 @@ export function mountPodRoot(root: string, base: PodBase, mounts: readonly Injec
     else for (const [name, text] of Object.entries(volume.files)) writeFileSync(join(source, name), text);
     const target = inside(root, path);
     mkdirSync(target, { recursive: true });
-    return { source, target, isWritable: volume.kind === 'writable' };
+    return { source, target, isFolder: true, isWritable: volume.kind === 'writable' };
   });
   for (const [path, text] of Object.entries(kubeletFiles)) {
     const source = join(volumes, path.replaceAll('/', '-'));
@@ -79,13 +81,15 @@ export function mountPodRoot(root: string, base: PodBase, mounts: readonly Injec
     const target = inside(root, path);
     mkdirSync(dirname(target), { recursive: true });
     writeFileSync(target, '', { flag: 'a' });
-    targets.push({ source, target, isWritable: false });
+    targets.push({ source, target, isFolder: false, isWritable: false });
   }
   mount('-o', base.kind === 'image' ? 'remount,bind,ro' : 'remount,ro', root);
-  for (const { source, target, isWritable } of targets) {
+  for (const { source, target, isFolder } of targets) {
+    // One volume may be mounted below another, which is there by now.
+    if (isFolder) mkdirSync(target, { recursive: true });
     mount('--bind', source, target);
-    if (!isWritable) mount('-o', 'remount,bind,ro', target);
   }
+  for (const { target, isWritable } of targets) if (!isWritable) mount('-o', 'remount,bind,ro', target);
   mount('--rbind', '/dev', join(root, 'dev'));
 }
 
@@ -107,15 +111,19 @@ function writeHostBase(root: string, layout: ImageLayout): void {
   }
   writeFileSync(join(local, 'lib/ferry/istio-version'), '1.27.0\n');
   cpSync(layout.launcherPath, join(local, 'bin/ferry-agent'));
+  cpSync(join(layout.standInFolder, 'stock-agent.sh'), join(local, 'bin/pilot-agent.stock'));
+  cpSync(join(layout.standInFolder, 'envoy.sh'), join(local, 'bin/envoy'));
   symlinkSync('ferry-agent', join(local, 'bin/pilot-agent'));
-  cpSync(layout.envoyPath, join(local, 'bin/envoy'), { dereference: true });
+  cpSync(layout.envoyPath, join(local, 'bin/envoy.plain'), { dereference: true });
   execFileSync('chmod', ['-R', 'a+rX', local]);
-  execFileSync('chmod', [
-    '0755',
-    join(local, 'bin/ferry-agent'),
-    join(local, 'bin/envoy'),
-    join(local, 'lib/ferry/node'),
-  ]);
+  const programs = [
+    'bin/ferry-agent',
+    'bin/pilot-agent.stock',
+    'bin/envoy',
+    'bin/envoy.plain',
+    'lib/ferry/node',
+  ];
+  execFileSync('chmod', ['0755', ...programs.map((program) => join(local, program))]);
   mount('-o', 'remount,ro', local);
 }
 

@@ -1,9 +1,10 @@
 /**
- * Starts the image's file system as the injected proxy container of a sidecar, then of a gateway, and checks what the kubelet and people do with it. Run
- * it by `run-pod-scene.ts`, in namespaces of its own: the ports are the stock ones, and its mounts go with it.
+ * Starts the image's file system as each init container of injection, then as the proxy container of each template, and
+ * checks what the kubelet and people do with it. Run it by `run-pod-scene.ts`, in namespaces of its own: the ports are
+ * the stock ones, and its mounts go with it.
  *
  *   node test/deploy/pod-scene.ts <empty folder> image <root of the image>
- *   node test/deploy/pod-scene.ts <empty folder> host <node> <folder of the bundle> <launcher> <envoy>
+ *   node test/deploy/pod-scene.ts <empty folder> host <node> <folder of the bundle> <launcher> <folder of the stand-ins> <envoy>
  */
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
@@ -19,10 +20,19 @@ import { ControlPlane } from '../support/control-plane/control-plane.ts';
 import { gatewayWorld } from '../support/control-plane/gateway-world.ts';
 import { httpGet } from '../support/http-get.ts';
 import { poll } from '../support/polling.ts';
-import { type InjectedContainer, injectedGateway, injectedSidecar } from './injected-container.ts';
+import { enterContainer, entryPoint, imageVariables } from './container-command.ts';
+import { checkInitContainers } from './init-containers.ts';
+import {
+  type InjectedContainer,
+  injectedGateway,
+  injectedKubeGateway,
+  injectedSidecar,
+  injectedWaypoint,
+} from './injected-container.ts';
 import { mountPodRoot, type PodBase } from './pod-root.ts';
 
-const readyDeadlineMs = 40_000;
+/** The kubelet may be more patient. */
+const maxReadyDeadlineMs = 40_000;
 /** The listener with mutual TLS. */
 const meshPort = 18_080;
 /** Where the injected probe and the metrics annotation look. */
@@ -30,26 +40,15 @@ const applicationPort = 8080;
 const workloadId = 'spiffe://cluster.local/ns/shop/sa/web';
 
 function readBase(words: readonly string[]): PodBase {
-  const [kind, first = '', bundleFolder = '', launcherPath = '', envoyPath = ''] = words;
+  const [kind, first = '', bundleFolder = '', launcherPath = '', standInFolder = '', envoyPath = ''] = words;
   if (kind === 'image') return { kind, folder: first };
   assert.equal(kind, 'host');
-  return { kind: 'host', layout: { nodePath: first, bundleFolder, launcherPath, envoyPath } };
-}
-
-/** The command that enters the container as its user, without a way to more rights. */
-function enter(root: string, { userId }: InjectedContainer): readonly string[] {
-  return [
-    'setpriv',
-    '--no-new-privs',
-    'chroot',
-    `--userspec=${userId}:${userId}`,
-    `--groups=${userId}`,
-    root,
-  ];
+  const layout = { nodePath: first, bundleFolder, launcherPath, standInFolder, envoyPath };
+  return { kind: 'host', layout };
 }
 
 function environmentOf({ env }: InjectedContainer): NodeJS.ProcessEnv {
-  return { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', ...env };
+  return { ...imageVariables, ...env };
 }
 
 /** What `kubectl exec` does. */
@@ -58,7 +57,7 @@ function execute(
   container: InjectedContainer,
   words: readonly string[],
 ): { readonly code: number | null; readonly stdout: string; readonly stderr: string } {
-  const [command = '', ...args] = [...enter(root, container), ...words];
+  const [command = '', ...args] = [...enterContainer(root, container.userId), ...words];
   const env = environmentOf(container);
   const { status, stdout, stderr } = spawnSync(command, args, { env, encoding: 'utf8', timeout: 30_000 });
   return { code: status, stdout, stderr };
@@ -103,11 +102,14 @@ async function run(folder: string, base: PodBase): Promise<void> {
     token: 'the-token',
     instanceIp: '127.0.0.1',
   };
+  const templates = [injectedSidecar, injectedGateway, injectedKubeGateway, injectedWaypoint];
   try {
-    for (const container of [injectedSidecar(pod), injectedGateway(pod)]) {
+    checkInitContainers(folder, base);
+    for (const template of templates) {
+      const container = template(pod);
       const place = join(folder, container.name);
       mkdirSync(place);
-      await runContainer(place, base, container, { workloads, ca });
+      await runContainer(place, base, container, { workloads, ca, controlPlane });
     }
   } finally {
     application.closeAllConnections();
@@ -119,6 +121,7 @@ async function run(folder: string, base: PodBase): Promise<void> {
 interface Mesh {
   readonly workloads: Authority;
   readonly ca: CaServer;
+  readonly controlPlane: ControlPlane;
 }
 
 /** Runs one container from its start to its end by SIGTERM. */
@@ -133,7 +136,8 @@ async function runContainer(
   mountPodRoot(root, base, container.mounts);
 
   const script = `mount -t proc proc ${root}/proc && exec "$@"`;
-  const words = [...enter(root, container), '/usr/local/bin/pilot-agent', ...container.args];
+  const enter = enterContainer(root, container.userId);
+  const words = [...enter, entryPoint, ...container.args];
   const child = new Child({
     command: 'unshare',
     args: ['--pid', '--fork', '--kill-child=SIGKILL', 'sh', '-c', script, 'sh', ...words],
@@ -141,16 +145,15 @@ async function runContainer(
     env: environmentOf(container),
   });
   let isEnded = false;
+  // The kubelet starts it together with the container, and holds the application until it has ended.
+  const [hook = '', ...hookArgs] = [...enter, ...(container.hooks?.postStart ?? ['true'])];
+  const postStart = new Child({ command: hook, args: hookArgs, cwd: '/', env: environmentOf(container) });
   try {
     const gone = new AbortController();
     void child.exited.then(({ code }) => gone.abort(new Error(`the container ended with ${code}`)));
-    await poll(
-      async (signal) => {
-        const { status } = await httpGet(container.readinessUrl, { signal });
-        return status === 200 ? { done: true, value: undefined } : { done: false, seen: `status ${status}` };
-      },
-      { what: 'Readiness on 15021', deadlineMs: readyDeadlineMs, signal: gone.signal },
-    );
+    await waitUntilReady(container, gone.signal);
+    const { code } = await postStart.exited;
+    assert.equal(code, 0, `postStart: ${postStart.output.tail(50)}`);
     await checkMesh(container, mesh);
     await checkRunning(root, container, firstChildOf(child.pid ?? 0));
     process.kill(firstChildOf(child.pid ?? 0), 'SIGTERM');
@@ -167,13 +170,50 @@ async function runContainer(
     console.error(child.output.tail(200));
     throw error;
   } finally {
+    postStart.kill();
     if (!isEnded) child.kill();
-    await child.exited;
+    await Promise.allSettled([child.exited, postStart.exited]);
   }
 }
 
+/** As the startup probe of the kubelet: it must be answered in time, and with success before its patience ends. */
+async function waitUntilReady(
+  { readinessUrl, startupProbe }: InjectedContainer,
+  gone: AbortSignal,
+): Promise<void> {
+  const { periodSeconds = 1, timeoutSeconds = 3, failureThreshold = Infinity } = startupProbe ?? {};
+  await poll(
+    async (signal) => {
+      const { status } = await httpGet(readinessUrl, { signal, timeoutMs: timeoutSeconds * 1_000 });
+      return status === 200 ? { done: true, value: undefined } : { done: false, seen: `status ${status}` };
+    },
+    {
+      what: 'Readiness on 15021',
+      deadlineMs: Math.min(maxReadyDeadlineMs, periodSeconds * failureThreshold * 1_000),
+      signal: gone,
+    },
+  );
+}
+
+/** What istiod is told of each: the type decides what it sends. */
+const nodeTypes: Readonly<Record<InjectedContainer['name'], string>> = {
+  sidecar: 'sidecar',
+  gateway: 'router',
+  'kube-gateway': 'router',
+  waypoint: 'waypoint',
+};
+
 /** The workload's certificate by the token's volume, mutual TLS to the application, its probe and its metrics. */
-async function checkMesh({ name }: InjectedContainer, { workloads, ca }: Mesh): Promise<void> {
+async function checkMesh(
+  { name, env }: InjectedContainer,
+  { workloads, ca, controlPlane }: Mesh,
+): Promise<void> {
+  const { node } = await controlPlane.waitForStream();
+  const { POD_NAME: podName, POD_NAMESPACE: namespace } = env;
+  const address = `127.0.0.1~${podName}.${namespace}~${namespace}.svc.cluster.local`;
+  assert.equal(node?.id, `${nodeTypes[name]}~${address}`);
+  assert.equal(node.metadata['SERVICE_ACCOUNT'], env['SERVICE_ACCOUNT']);
+  assert.equal(node.metadata['ISTIO_VERSION'], '1.27.0');
   const connection = await WorkloadConnection.open(meshPort, workloads, workloads.certificate);
   const { subjectAltName, statusLine } = await connection.get();
   connection.close();
@@ -188,7 +228,9 @@ async function checkMesh({ name }: InjectedContainer, { workloads, ca }: Mesh): 
       assert.match(text, /^shop_orders_total 7$/m);
       return;
     case 'gateway':
-      // Its pod has no application.
+    case 'kube-gateway':
+    case 'waypoint':
+      // Their pods have no application.
       assert.equal(probe.status, 400);
       assert.doesNotMatch(text, /shop_orders_total/);
       return;
@@ -214,9 +256,6 @@ async function checkRunning(root: string, container: InjectedContainer, agentPid
     assert.equal(execute(root, container, ['touch', `${folder}/x`]).code, 0, `${folder} must be writable`);
   }
 
-  if (container.hooks !== undefined) {
-    assert.equal(execute(root, container, container.hooks.postStart).code, 0, 'postStart');
-  }
   const info = execute(root, container, ['pilot-agent', 'request', 'GET', 'server_info']);
   assert.equal((JSON.parse(info.stdout) as { state: string }).state, 'LIVE');
   const bootstrap = execute(root, container, ['cat', '/etc/istio/proxy/grpc-bootstrap.json']);

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 const scene = fileURLToPath(new URL('pod-scene.ts', import.meta.url));
 /** Ports and mounts of its own. */
 const namespaces = ['--net', '--mount'];
-const timeoutMs = 120_000;
+const timeoutMs = 240_000;
 
 /** Why a pod cannot be built here; false when it can. */
 export function podSkipReason(): string | false {
