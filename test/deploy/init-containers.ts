@@ -17,14 +17,7 @@ interface InitContainer {
 /** Source: istio/istio `manifests/charts/istio-control/istio-discovery/files/injection-template.yaml`, defaults of the chart. */
 const rules: readonly string[] = [
   'istio-iptables',
-  ...['-p', '15001'],
-  ...['-z', '15006'],
-  ...['-u', '1337'],
-  ...['-m', 'REDIRECT'],
-  ...['-i', '*'],
-  ...['-x', ''],
-  ...['-b', '*'],
-  ...['-d', '15090,15021,15020'],
+  ...'-p 15001 -z 15006 -u 1337 -m REDIRECT -i * -x  -b * -d 15090,15021,15020'.split(' '),
   '--log_output_level=default:info',
 ];
 
