@@ -8,9 +8,12 @@ import { readPlainProxy } from './plain-proxy.ts';
 /** `-1` of the stock agent. */
 const failureCode = 255;
 
+/** Those of the traffic rules. Images of Istio before 1.25 have the second too. */
+const stockCommands: ReadonlySet<string> = new Set(['istio-iptables', 'istio-clean-iptables']);
+
 async function main(given: readonly string[]): Promise<number> {
   const commandName = findCommand(given, allFlags);
-  if (commandName === 'istio-iptables') {
+  if (commandName !== undefined && stockCommands.has(commandName)) {
     const { runStockCommand } = await import('./stock-command.ts');
     return runStockCommand(given);
   }

@@ -4,11 +4,12 @@ import { constants } from 'node:os';
 import { CommandError } from './command-error.ts';
 
 /** Where the image keeps the stock binary. */
-const stockAgentPath = '/usr/local/bin/pilot-agent.stock';
+export const stockAgentPath = '/usr/local/bin/pilot-agent.stock';
 
 /**
- * `istio-iptables`: the redirection rules are programmed by the stock binary of the base image, with the same
- * arguments, output and exit code. Throws CommandError where there is none.
+ * `istio-iptables` and `istio-clean-iptables`: the redirection rules are programmed by the stock binary of the base
+ * image, with the same arguments, output and exit code. The image's start script does it without Node where the command
+ * is the first word. Throws CommandError where there is no stock binary.
  */
 export function runStockCommand(
   words: readonly string[],
@@ -17,7 +18,7 @@ export function runStockCommand(
   const { stockPath = stockAgentPath } = options;
   if (!existsSync(stockPath)) {
     throw new CommandError([
-      `istio-iptables is done by the stock agent, and ${stockPath} is not there: use an image built from Istio's ` +
+      `the redirection rules are the work of the stock agent, and ${stockPath} is not there: use an image built from Istio's ` +
         'proxy image, or name the stock image for istio-init (values.global.proxy_init.image)',
     ]);
   }

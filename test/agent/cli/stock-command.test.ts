@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { runStockCommand } from '../../../agent/cli/stock-command.ts';
+import { runStockCommand, stockAgentPath } from '../../../agent/cli/stock-command.ts';
+import { runCommand } from './command-process.ts';
 
 describe('istio-iptables', () => {
   test('passes arguments to the stock binary and its exit code back', (t) => {
@@ -24,5 +25,17 @@ describe('istio-iptables', () => {
       () => runStockCommand(['istio-iptables'], { stockPath: '/nonexistent/pilot-agent.stock' }),
       /proxy_init\.image/,
     );
+  });
+
+  test("is not Ferry's own under either name, wherever its flags stand", {
+    skip: existsSync(stockAgentPath) && `${stockAgentPath} is there and would be run`,
+  }, async () => {
+    for (const name of ['istio-iptables', 'istio-clean-iptables']) {
+      for (const words of [[name], ['--log_output_level=default:debug', name, '-p', '15001']]) {
+        const { code, stdout, stderr } = await runCommand(words);
+        assert.deepEqual([code, stdout], [255, '']);
+        assert.match(stderr, /work of the stock agent/);
+      }
+    }
   });
 });
