@@ -31,8 +31,8 @@ RUN mv /usr/local/bin/pilot-agent /usr/local/bin/pilot-agent.stock && \
     version=$(/usr/local/bin/pilot-agent.stock version --short) && \
     echo "${version#client version: }" >/usr/local/lib/ferry/istio-version && \
     /usr/local/bin/ferry-agent version --short
-# Root, as in the base: injection names the user of each container, and a gateway with runAsRoot names none.
-# hadolint ignore=DL3002
-USER 0
+# Injection names the user of each container. A gateway with runAsRoot names none: its image is built with IMAGE_USER=0:0.
+ARG IMAGE_USER=1337:1337
+USER ${IMAGE_USER}
 WORKDIR /
 ENTRYPOINT ["/usr/local/bin/pilot-agent"]
