@@ -65,15 +65,16 @@ export async function runProxy(given: {
     const lines = error instanceof CommandError ? error.lines : [describeError(error)];
     for (const line of lines) log.error(line);
     if (error instanceof CommandError) throw error;
-    const exitCode = isNamedCaRootMissing(error) ? { exitCode: missingRootExitCode } : {};
+    const exitCode = isProvisionedRootMissing(error) ? { exitCode: missingRootExitCode } : {};
     throw new CommandError(lines, { cause: error, ...exitCode });
   }
 }
 
-/** Whether the file that CA_ROOT_CA names is not there: the one start failure with a code of its own. */
-function isNamedCaRootMissing(error: unknown): boolean {
+/** Whether the root file in the folder of PROV_CERT is not there: the one start failure with a code of its own. */
+function isProvisionedRootMissing(error: unknown): boolean {
   if (!(error instanceof IdentityError && error.code === 'bad_root')) return false;
-  if ((process.env['CA_ROOT_CA'] ?? '') === '') return false;
+  const { CA_ROOT_CA = '', PILOT_CERT_PROVIDER, PROV_CERT = '' } = process.env;
+  if (CA_ROOT_CA !== '' || PILOT_CERT_PROVIDER === 'custom' || PROV_CERT === '') return false;
   for (let cause = error.cause; cause instanceof Error; cause = cause.cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return true;
   }

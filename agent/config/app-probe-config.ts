@@ -1,4 +1,5 @@
 import { type ConfigError, quoteValue } from './config-report.ts';
+import { foldedField } from './folded-field.ts';
 import { isRecord, type JsonRecord, parseRecord } from './message-schema.ts';
 
 /** How the kubelet's probe or hook is carried out. */
@@ -65,7 +66,7 @@ function readProbe(path: string, value: unknown, problems: string[]): AppProbe |
     problems.push(`failed to decode app prober: ${quoteValue(value)} is not a JSON object`);
     return undefined;
   }
-  const timeoutSeconds = fieldOf(value, 'timeoutSeconds') ?? 0;
+  const timeoutSeconds = foldedField(value, 'timeoutSeconds') ?? 0;
   if (!isInt32(timeoutSeconds) || timeoutSeconds < 0) {
     problems.push(`timeoutSeconds is ${quoteValue(timeoutSeconds)}, must be an integer of 0 or more`);
   }
@@ -80,7 +81,7 @@ function readProbe(path: string, value: unknown, problems: string[]): AppProbe |
 
 function readAction(path: string, value: JsonRecord, problems: string[]): AppProbeAction | undefined {
   const given = (['httpGet', 'tcpSocket', 'grpc'] as const).flatMap((name) => {
-    const fields = fieldOf(value, name);
+    const fields = foldedField(value, name);
     return fields === undefined || fields === null ? [] : [{ name, fields }];
   });
   const [chosen] = given;
@@ -93,9 +94,9 @@ function readAction(path: string, value: JsonRecord, problems: string[]): AppPro
     problems.push(`failed to decode app prober: ${name} is ${quoteValue(fields)}, not a JSON object`);
     return undefined;
   }
-  const port = readPort(path, fieldOf(fields, 'port'), problems);
+  const port = readPort(path, foldedField(fields, 'port'), problems);
   const text = (fieldName: string): string => {
-    const given = fieldOf(fields, fieldName) ?? '';
+    const given = foldedField(fields, fieldName) ?? '';
     if (typeof given === 'string') return given;
     problems.push(`failed to decode app prober: ${name}.${fieldName} is ${quoteValue(given)}, not a text`);
     return '';
@@ -123,12 +124,4 @@ function readPort(path: string, value: unknown, problems: string[]): number {
 
 function isInt32(value: unknown): value is number {
   return typeof value === 'number' && Number.isInteger(value) && Math.abs(value) <= maxInt32;
-}
-
-/** The exact name goes before another spelling, the last one before earlier ones. */
-function fieldOf(record: JsonRecord, name: string): unknown {
-  if (Object.hasOwn(record, name)) return record[name];
-  const lower = name.toLowerCase();
-  const key = Object.keys(record).findLast((candidate) => candidate.toLowerCase() === lower);
-  return key === undefined ? undefined : record[key];
 }

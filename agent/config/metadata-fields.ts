@@ -1,4 +1,5 @@
 import { type ConfigReport, quoteValue } from './config-report.ts';
+import { foldedField } from './folded-field.ts';
 import { parseGoBoolean } from './go-values.ts';
 import { isRecord, type JsonRecord } from './message-schema.ts';
 
@@ -171,8 +172,12 @@ function readPodPorts(text: string): readonly JsonRecord[] | undefined {
   if (!Array.isArray(parsed)) return undefined;
   const ports: JsonRecord[] = [];
   for (const item of parsed as readonly unknown[]) {
-    if (!isRecord(item)) return undefined;
-    const { name = '', containerPort = 0, protocol = '' } = item;
+    // Go reads null into a struct as one with nothing in it.
+    const port = item ?? {};
+    if (!isRecord(port)) return undefined;
+    const name = foldedField(port, 'name') ?? '';
+    const containerPort = foldedField(port, 'containerPort') ?? 0;
+    const protocol = foldedField(port, 'protocol') ?? '';
     if (typeof name !== 'string' || !Number.isInteger(containerPort) || typeof protocol !== 'string')
       return undefined;
     ports.push({ ...(name === '' ? {} : { name }), containerPort, protocol });

@@ -46,16 +46,22 @@ export function buildNodeMetadata(input: NodeMetadataInput, report: ConfigReport
   const { values, proxyConfig } = input;
   const raw = collectRawMetadata(input, report);
   const fields = readMetadataFields(raw, report);
-  const staticLabels = readStaticLabels(input.environment, report) ?? textMap(fields['STATIC_LABELS']);
+  const environmentLabels = readEnvironmentLabels(input.environment, report);
+  const givenStaticLabels = environmentLabels ?? textMap(fields['STATIC_LABELS']);
   // Without a labels file the labels are what the environment gave.
-  const givenLabels = input.podLabels === undefined ? textMap(fields['LABELS']) : undefined;
-  const labels: Record<string, string> = { ...(staticLabels ?? givenLabels) };
+  const labels: Record<string, string> =
+    input.podLabels === undefined
+      ? { ...(environmentLabels ?? textMap(fields['LABELS'])) }
+      : { ...givenStaticLabels };
   for (const [name, value] of Object.entries(input.podLabels ?? {})) {
     // Changes with every rollout and tells istiod nothing.
     if (name !== 'pod-template-hash') labels[name] = value;
   }
   const localityText = findLocalityText(labels);
   if (localityText !== undefined) labels['istio-locality'] = localityText;
+  // The stock agent has one map for both where the environment alone gives labels, so the locality is in both.
+  const isOneMap = input.podLabels === undefined && environmentLabels !== undefined;
+  const staticLabels = isOneMap ? labels : givenStaticLabels;
 
   const isHboneOn = fields['ENABLE_HBONE'] === 'true';
   const isMetadataDiscoveryOn = values.PEER_METADATA_DISCOVERY ?? isHboneOn;
@@ -143,7 +149,8 @@ function collectRawMetadata(
   return raw;
 }
 
-function readStaticLabels(
+/** `ISTIO_METAJSON_LABELS`; a label that is no text is empty, as in the stock agent. */
+function readEnvironmentLabels(
   environment: EnvironmentRecord,
   report: ConfigReport,
 ): Readonly<Record<string, string>> | undefined {
@@ -153,7 +160,10 @@ function readStaticLabels(
   const labels: Record<string, string> = {};
   for (const [name, value] of Object.entries(object)) {
     if (typeof value === 'string') labels[name] = value;
-    else report.warn(`ISTIO_METAJSON_LABELS: label ${name} is not a text; ignored`);
+    else {
+      labels[name] = '';
+      report.warn(`ISTIO_METAJSON_LABELS: label ${name} is not a text; it counts as empty`);
+    }
   }
   return Object.keys(labels).length === 0 ? undefined : labels;
 }

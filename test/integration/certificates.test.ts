@@ -72,7 +72,7 @@ test('an agent that waits for its CA ends at once when it is told to', async (t)
   assert.deepEqual(await agent.stop(), { code: 0, signal: null, hasLeftProcesses: false });
 });
 
-test('an agent whose CA_ROOT_CA is not there ends with the code of a fatal log; any other bad root with 255', async (t) => {
+test('an agent without the root file of PROV_CERT ends with the code of a fatal log; any other bad root with 255', async (t) => {
   const exitOf = async (env: Readonly<Record<string, string>>, rootFile?: string) => {
     await using workspace = await createWorkspace();
     if (rootFile !== undefined) await workspace.write('ca/root.pem', rootFile);
@@ -87,13 +87,17 @@ test('an agent whose CA_ROOT_CA is not there ends with the code of a fatal log; 
     const { code } = await agent.exited;
     return { code, log: agent.logLines };
   };
-  const missing = await exitOf({ CA_ROOT_CA: 'ca/root.pem' });
+  const missing = await exitOf({ PROV_CERT: 'provisioned' });
   assert.equal(missing.code, 1);
-  assert.match(missing.log.join('\n'), /root\.pem\) cannot be used: ENOENT.*set CA_ROOT_CA/);
+  assert.match(missing.log.join('\n'), /provisioned\/root-cert\.pem\) cannot be used: ENOENT.*set CA_ROOT_CA/);
   // Templates of other versions pass flags that this one does not know.
   const ignored = missing.log.filter((line) => line.includes('ignoring unknown flags'));
   assert.equal(ignored.length, 1);
   assert.match(ignored[0] ?? '', /flags=--flagOfOldTemplates --another$/);
+  for (const others of [{}, { PROV_CERT: 'provisioned' }]) {
+    assert.equal((await exitOf({ CA_ROOT_CA: 'ca/root.pem', ...others })).code, 255);
+  }
+  assert.equal((await exitOf({ PROV_CERT: 'provisioned', PILOT_CERT_PROVIDER: 'custom' })).code, 255);
   assert.equal((await exitOf({ CA_ROOT_CA: 'ca/root.pem' }, 'no certificate')).code, 255);
   assert.equal((await exitOf({})).code, 255);
 });

@@ -79,6 +79,15 @@ describe('node metadata', () => {
     );
   });
 
+  test('members of pod ports are found in any case, and null is a port without any', () => {
+    const text = '[{"NAME":"http","ContainerPort":80},null,{"name":null,"containerPort":null}]';
+    assert.equal(
+      metadataOf(parsed(env({ ISTIO_META_POD_PORTS: text })))['POD_PORTS'],
+      '[{"name":"http","containerPort":80,"protocol":""},' +
+        '{"containerPort":0,"protocol":""},{"containerPort":0,"protocol":""}]',
+    );
+  });
+
   test('a value that does not fit its type is an error that names the variable', () => {
     const table: readonly (readonly [string, string])[] = [
       ['ISTIO_META_DNS_CAPTURE', 'yes'],
@@ -132,6 +141,32 @@ describe('node metadata', () => {
     assert.equal(metadataOf(config)['tier'], 'web');
     const without = parsed(env({ ISTIO_METAJSON_LABELS: '{"app":"static"}' }));
     assert.deepEqual(metadataOf(without)['LABELS'], { app: 'static' });
+  });
+
+  test('a static label that is no text is empty, with a warning', () => {
+    const text = '{"app":"web","n":1,"o":{"x":"y"},"a":["x"],"nothing":null}';
+    const config = parsed(env({ ISTIO_METAJSON_LABELS: text }));
+    const labels = { app: 'web', n: '', o: '', a: '', nothing: '' };
+    assert.deepEqual(metadataOf(config)['STATIC_LABELS'], labels);
+    assert.deepEqual(metadataOf(config)['LABELS'], labels);
+    assert.match(config.warnings.join('\n'), /label n is not a text; it counts as empty/);
+  });
+
+  test('the locality label in its normal form is a static label too where the environment alone gives labels', () => {
+    const environment = { ISTIO_METAJSON_LABELS: '{"topology.istio.io/locality":"r.z"}' };
+    const alone = metadataOf(parsed({ environment }));
+    const both = { 'topology.istio.io/locality': 'r.z', 'istio-locality': 'r/z' };
+    assert.deepEqual([alone['LABELS'], alone['STATIC_LABELS']], [both, both]);
+    const withFile = metadataOf(parsed({ environment, files: { podLabels: downwardFile({ app: 'web' }) } }));
+    assert.deepEqual(withFile['LABELS'], { ...both, app: 'web' });
+    assert.deepEqual(withFile['STATIC_LABELS'], { 'topology.istio.io/locality': 'r.z' });
+  });
+
+  test('static labels of another JSON variable are labels only beside a labels file', () => {
+    const environment = { ISTIO_METAJSON_X: '{"STATIC_LABELS":{"a":"b"},"LABELS":{"c":"d"}}' };
+    assert.deepEqual(metadataOf(parsed({ environment }))['LABELS'], { c: 'd' });
+    const withFile = metadataOf(parsed({ environment, files: { podLabels: downwardFile({ app: 'web' }) } }));
+    assert.deepEqual(withFile['LABELS'], { a: 'b', app: 'web' });
   });
 
   test('a labels or annotations file with a bad quote counts as absent, with a warning', () => {
