@@ -65,15 +65,19 @@ export function readBootstrapConfig(input: BootstrapSettingsInput, report: Confi
     xdsPipePath: `${proxyConfig.configPath}/XDS`,
     sdsPipePath: `./var/run/secrets/workload-spiffe-uds/${values.WORKLOAD_IDENTITY_SOCKET_FILE}`,
     maxDownstreamConnectionCount: maxConnections(proxyConfig),
-    tracer: readTracer(proxyConfig, metadata, values.HOST_IP),
+    tracer: readTracer(proxyConfig, metadata, values.HOST_IP, report),
     metricsService: readService(
       proxyConfig.envoyMetricsService?.address
         ? proxyConfig.envoyMetricsService
         : { address: proxyConfig.envoyMetricsServiceAddress ?? '' },
-      metadata,
-      values.HOST_IP,
+      { name: 'envoyMetricsService', metadata, hostIp: values.HOST_IP },
+      report,
     ),
-    accessLogService: readService(proxyConfig.envoyAccessLogService, metadata, values.HOST_IP),
+    accessLogService: readService(
+      proxyConfig.envoyAccessLogService,
+      { name: 'envoyAccessLogService', metadata, hostIp: values.HOST_IP },
+      report,
+    ),
     statsd: input.statsd,
     outlierLogPath: input.outlierLogPath,
     loadStats: readLoadStats(metadata.loadStatsConfig, report),
@@ -150,25 +154,35 @@ function readTracer(
   { tracing }: ProxyConfig,
   metadata: NodeMetadata,
   hostIp: string,
+  report: ConfigReport,
 ): BootstrapConfig['tracer'] {
   const kind = tracing?.zipkin ? 'zipkin' : tracing?.datadog ? 'datadog' : undefined;
   const address = kind === undefined ? undefined : expandHostIp(tracing?.[kind]?.address ?? '', hostIp);
   if (kind === undefined || address === undefined) return undefined;
-  return { kind, address, tls: withMetadataPaths(tracing?.tlsSettings, metadata) };
+  const tls = withMetadataPaths(tracing?.tlsSettings, metadata);
+  requireRoot('tracing', tls, report);
+  return { kind, address, tls };
 }
 
 function readService(
   service: RemoteService | undefined,
-  metadata: NodeMetadata,
-  hostIp: string,
+  context: {
+    /** The field of ProxyConfig. */
+    readonly name: string;
+    readonly metadata: NodeMetadata;
+    readonly hostIp: string;
+  },
+  report: ConfigReport,
 ): ReportingService | undefined {
-  const address = service?.address ? expandHostIp(service.address, hostIp) : undefined;
+  const address = service?.address ? expandHostIp(service.address, context.hostIp) : undefined;
   if (service === undefined || address === undefined) return undefined;
+  const tls = withMetadataPaths(service.tlsSettings, context.metadata);
+  requireRoot(context.name, tls, report);
   const keepalive = service.tcpKeepalive;
   const seconds = (text: string | undefined) => Math.trunc((parseGoDuration(text ?? '') ?? 0) / 1000);
   return {
     address,
-    tls: withMetadataPaths(service.tlsSettings, metadata),
+    tls,
     tcpKeepalive:
       keepalive === undefined
         ? undefined
@@ -178,6 +192,17 @@ function readService(
             ...(seconds(keepalive.interval) > 0 ? { intervalSeconds: seconds(keepalive.interval) } : {}),
           },
   };
+}
+
+/** Envoy refuses a bootstrap whose TLS names no roots, so the fault is told here. */
+function requireRoot(name: string, tls: RemoteService['tlsSettings'], report: ConfigReport): void {
+  const needsRoot = tls?.mode === 'SIMPLE' || tls?.mode === 'MUTUAL';
+  if (!needsRoot || tls.caCertificates) return;
+  report.error(
+    `ProxyConfig.${name}.tlsSettings.caCertificates`,
+    `is empty with mode ${tls.mode}`,
+    'set the path of the roots the server is trusted by',
+  );
 }
 
 /** Certificate paths of the node metadata go before those of ProxyConfig. */

@@ -16,6 +16,11 @@ export function parseHostPort(address: string): HostPort | undefined {
   return { host, port };
 }
 
+/** `host:port`, an IPv6 address in brackets. */
+export function formatHostPort({ host, port }: HostPort): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
 /** True for a DNS name (RFC 1123 labels, not all-numeric at the end, 255 characters at most) or an IP address. */
 export function isHost(host: string): boolean {
   if (ipFamily(host) !== 0) return true;

@@ -80,6 +80,14 @@ export function readMessage(
   return output;
 }
 
+/** Of `google.protobuf.Duration`: about 10,000 years. */
+const maxDurationMs = 315_576_000_000_000;
+
+/** Null inside a list or map is the empty value, as the stock agent's parser has it; a message cannot be null there. */
+function readItem(value: unknown, type: FieldType, path: string, report: ConfigReport): unknown {
+  return value === null && type.kind === 'text' ? '' : readValue(value, type, path, report);
+}
+
 function readValue(value: unknown, type: FieldType, path: string, report: ConfigReport): unknown {
   const refuse = (expected: string, remedy: string): undefined => {
     const isSecret = type.kind === 'text' && type.isSecret === true;
@@ -110,7 +118,7 @@ function readValue(value: unknown, type: FieldType, path: string, report: Config
       return readNumber(value) ?? refuse('a number', 'write a number');
     case 'duration': {
       const durationMs = typeof value === 'string' ? parseGoDuration(value) : undefined;
-      return durationMs === undefined
+      return durationMs === undefined || Math.abs(durationMs) > maxDurationMs
         ? refuse('a duration', 'write one with its unit, such as 45s')
         : formatProtoDuration(durationMs);
     }
@@ -128,13 +136,13 @@ function readValue(value: unknown, type: FieldType, path: string, report: Config
     case 'list':
       return Array.isArray(value)
         ? value
-            .map((item, index) => readValue(item, type.item, `${path}[${index}]`, report))
+            .map((item, index) => readItem(item, type.item, `${path}[${index}]`, report))
             .filter((item) => item !== undefined)
         : refuse('a list', 'write a list');
     case 'map': {
       if (!isRecord(value)) return refuse('an object', 'write its entries as key and value');
       const entries = Object.entries(value).map(
-        ([key, item]) => [key, readValue(item, type.value, `${path}.${key}`, report)] as const,
+        ([key, item]) => [key, readItem(item, type.value, `${path}.${key}`, report)] as const,
       );
       return Object.fromEntries(entries.filter(([, item]) => item !== undefined));
     }

@@ -9,7 +9,7 @@ import { parseDownwardFile } from './downward-api.ts';
 import { type EnvironmentValues, readEnvironment } from './environment.ts';
 import { readEnvoyConfig } from './envoy-config.ts';
 import { parseGoInteger } from './go-values.ts';
-import { type HostPort, parseHostPort } from './host-port.ts';
+import { formatHostPort, type HostPort, parseHostPort } from './host-port.ts';
 import { readIdentityConfig } from './identity-settings.ts';
 import { findInstanceAddresses } from './instance-addresses.ts';
 import { ipFamily } from './ip-family.ts';
@@ -40,7 +40,9 @@ export function parseAgentConfig(inputs: AgentInputs): ParsedAgentConfig {
   const podLabels = readDownward(inputs.files.podLabels, 'pod labels file', report);
   const annotations = readDownward(inputs.files.podAnnotations, 'pod annotations file', report);
   const numbers = readNumberFlags(inputs, report);
-  const proxyConfig = readProxyConfig(inputs, values, annotations ?? {}, numbers.concurrency, report);
+  const givenProxyConfig = readProxyConfig(inputs, values, annotations ?? {}, numbers.concurrency, report);
+  const statsd = resolveStatsd(givenProxyConfig, values.HOST_IP, inputs, report);
+  const proxyConfig = withStatsd(givenProxyConfig, statsd);
 
   const addresses = findInstanceAddresses({
     instanceIp: values.INSTANCE_IP,
@@ -80,7 +82,7 @@ export function parseAgentConfig(inputs: AgentInputs): ParsedAgentConfig {
       logFormat: log.format,
       isWaypoint: role === 'waypoint',
       outlierLogPath: inputs.flags.outlierLogPath,
-      statsd: resolveStatsd(proxyConfig, values.HOST_IP, inputs, report),
+      statsd,
     },
     report,
   );
@@ -215,20 +217,31 @@ function pilotSan({ discoveryAddress }: ProxyConfig): string {
   return host === 'localhost' ? 'istiod.istio-system.svc' : host;
 }
 
+/** Where statistics go to; without an address that can be used there is no sink, as in the stock agent. */
 function resolveStatsd(
   { statsdUdpAddress }: ProxyConfig,
   hostIp: string,
   inputs: AgentInputs,
   report: ConfigReport,
 ): HostPort | undefined {
-  const parsed = statsdUdpAddress ? expandHostIp(statsdUdpAddress, hostIp) : undefined;
-  if (parsed === undefined || ipFamily(parsed.host) !== 0) return parsed;
+  if (!statsdUdpAddress) return undefined;
+  const name = 'ProxyConfig.statsdUdpAddress';
+  const parsed = expandHostIp(statsdUdpAddress, hostIp);
+  if (parsed === undefined) {
+    report.warn(`${name}: ${quoteValue(statsdUdpAddress)} is not host:port; no statsd sink`);
+    return undefined;
+  }
+  if (ipFamily(parsed.host) !== 0) return parsed;
   const address = inputs.resolvedHosts.get(parsed.host);
   if (address !== undefined) return { ...parsed, host: address };
-  report.warn(
-    `ProxyConfig.statsdUdpAddress: host ${quoteValue(parsed.host)} could not be resolved; no statsd sink`,
-  );
+  report.warn(`${name}: host ${quoteValue(parsed.host)} could not be resolved; no statsd sink`);
   return undefined;
+}
+
+/** ProxyConfig as istiod is told it: with the address that was found for statsd, or without any. */
+function withStatsd(config: ProxyConfig, statsd: HostPort | undefined): ProxyConfig {
+  const { statsdUdpAddress: _, ...others } = config;
+  return statsd === undefined ? others : { ...others, statsdUdpAddress: formatHostPort(statsd) };
 }
 
 /** Settings that are accepted but change nothing here, so that nobody waits for an effect. */

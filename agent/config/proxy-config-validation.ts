@@ -27,7 +27,6 @@ export function validateProxyConfig(config: ProxyConfig, report: ConfigReport): 
     report.error(field('controlPlaneAuthPolicy'), 'is INHERIT', 'set NONE or MUTUAL_TLS');
   }
   validateTracing(config, report);
-  if (config.statsdUdpAddress) validateAddress(field('statsdUdpAddress'), config.statsdUdpAddress, report);
   for (const name of ['envoyMetricsService', 'envoyAccessLogService'] as const) {
     const address = config[name]?.address;
     if (address) validateAddress(field(`${name}.address`), address, report);

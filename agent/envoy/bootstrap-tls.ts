@@ -66,11 +66,14 @@ function certificates(
     case 'SIMPLE':
       return {};
     case 'MUTUAL':
-      return {
-        tls_certificate_sds_secret_configs: [
-          sdsSecret(`file-cert:${tls.clientCertificate ?? ''}~${tls.privateKey ?? ''}`),
-        ],
-      };
+      // Without both paths there is nothing to ask for: the server may do without a certificate.
+      return tls.clientCertificate && tls.privateKey
+        ? {
+            tls_certificate_sds_secret_configs: [
+              sdsSecret(`file-cert:${tls.clientCertificate}~${tls.privateKey}`),
+            ],
+          }
+        : {};
     case 'ISTIO_MUTUAL':
       return { tls_certificate_sds_secret_configs: [sdsSecret('default')] };
     default:

@@ -89,7 +89,10 @@ test('an agent without the root file of PROV_CERT ends with the code of a fatal 
   };
   const missing = await exitOf({ PROV_CERT: 'provisioned' });
   assert.equal(missing.code, 1);
-  assert.match(missing.log.join('\n'), /provisioned\/root-cert\.pem\) cannot be used: ENOENT.*set CA_ROOT_CA/);
+  assert.match(
+    missing.log.join('\n'),
+    /provisioned\/root-cert\.pem\) cannot be used: ENOENT.*set CA_ROOT_CA/,
+  );
   // Templates of other versions pass flags that this one does not know.
   const ignored = missing.log.filter((line) => line.includes('ignoring unknown flags'));
   assert.equal(ignored.length, 1);

@@ -209,7 +209,19 @@ describe('ProxyConfig', () => {
         { tracing: { tlsSettings: { mode: 'MUTUAL', privateKey: '/k' } } },
         'ProxyConfig.tracing.tlsSettings.clientCertificate',
       ],
-      [{ statsdUdpAddress: 'x' }, 'ProxyConfig.statsdUdpAddress'],
+      [
+        { tracing: { zipkin: { address: 'z:1' }, tlsSettings: { mode: 'SIMPLE' } } },
+        'ProxyConfig.tracing.tlsSettings.caCertificates',
+      ],
+      [
+        { envoyMetricsService: { address: 'm:1', tlsSettings: { mode: 'MUTUAL' } } },
+        'ProxyConfig.envoyMetricsService.tlsSettings.caCertificates',
+      ],
+      [
+        { envoyAccessLogService: { address: 'a:1', tlsSettings: { mode: 'SIMPLE', credentialName: 'c' } } },
+        'ProxyConfig.envoyAccessLogService.tlsSettings.caCertificates',
+      ],
+      [{ drainDuration: '315576000001s' }, 'PROXY_CONFIG.drainDuration'],
       [{ envoyMetricsService: { address: ':1' } }, 'ProxyConfig.envoyMetricsService.address'],
       [{ envoyAccessLogService: { address: 'a:b' } }, 'ProxyConfig.envoyAccessLogService.address'],
       [{ privateKeyProvider: {} }, 'ProxyConfig.privateKeyProvider'],
@@ -282,8 +294,24 @@ describe('ProxyConfig', () => {
     const unresolved = parsed(named);
     assert.equal(unresolved.envoy.bootstrap.statsd, undefined);
     assert.match(unresolved.warnings.join('\n'), /statsd\.example/);
+    assert.equal(proxyConfigOf(unresolved)['statsdUdpAddress'], undefined);
     const resolved = parsed({ ...named, resolvedHosts: new Map([['statsd.example', '10.9.9.9']]) });
     assert.deepEqual(resolved.envoy.bootstrap.statsd, { host: '10.9.9.9', port: 8125 });
+    assert.equal(proxyConfigOf(resolved)['statsdUdpAddress'], '10.9.9.9:8125');
+    const v6 = parsed({ ...named, resolvedHosts: new Map([['statsd.example', 'fd00::9']]) });
+    assert.equal(proxyConfigOf(v6)['statsdUdpAddress'], '[fd00::9]:8125');
+    for (const statsdUdpAddress of ['x', 'fd00::1:8125', 'z:http']) {
+      const bad = parsed(configured({ statsdUdpAddress }));
+      assert.equal(bad.envoy.bootstrap.statsd, undefined, statsdUdpAddress);
+      assert.equal(proxyConfigOf(bad)['statsdUdpAddress'], undefined, statsdUdpAddress);
+      assert.match(bad.warnings.join('\n'), /is not host:port; no statsd sink/, statsdUdpAddress);
+    }
+  });
+
+  test('null in a map or list of texts is the empty text', () => {
+    const config = parsed(configured({ proxyMetadata: { ISTIO_META_X: null }, extraStatTags: ['a', null] }));
+    assert.equal(config.envoy.bootstrap.node.metadata['X'], '');
+    assert.deepEqual(proxyConfigOf(config)['extraStatTags'], ['a', '']);
   });
 
   test('an unreadable mesh config file is an error, an absent one is not', () => {

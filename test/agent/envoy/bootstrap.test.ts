@@ -302,6 +302,8 @@ describe('the bootstrap document', () => {
       caCertificates: '/ca',
     });
     assert.equal(at(mutual, `${certificate}.name`), 'file-cert:/c~/k');
+    const without = service({ mode: 'MUTUAL', clientCertificate: '/c', caCertificates: '/ca' });
+    assert.equal(at(without, certificate), undefined, 'a name without both paths can be served by nobody');
     const mesh = service({ mode: 'ISTIO_MUTUAL' });
     assert.equal(at(mesh, `${certificate}.name`), 'default');
     assert.equal(at(mesh, `${root}.sds_config.initial_fetch_timeout`), '0s');
