@@ -16,7 +16,7 @@ import { writeBootstrapFile, writeGrpcBootstrapFile } from './envoy/bootstrap-fi
 import { Drain } from './envoy/drain.ts';
 import { buildGrpcBootstrap, GrpcBootstrapReadiness } from './envoy/grpc-bootstrap.ts';
 import { PluginVms, reportVms, type VmReading } from './envoy/plugin-vms.ts';
-import { describeExit, type EnvoyExit, EnvoyProcess } from './envoy/process.ts';
+import { describeArguments, describeExit, type EnvoyExit, EnvoyProcess } from './envoy/process.ts';
 import { EnvoyReadiness } from './envoy/readiness.ts';
 import type { WorkloadIdentity } from './identity/identity.ts';
 import { IdleCollection } from './idle-collection.ts';
@@ -210,6 +210,7 @@ class Agent implements AsyncDisposable {
       const document = buildBootstrap(envoy.bootstrap, facts);
       this.#parts.use(await writeBootstrapFile(envoy.bootstrapPath, document, envoy.runAs));
     }
+    this.#logRoot.scope('default').info(`Envoy command: ${describeArguments(envoy.arguments)}`);
     const running = await EnvoyProcess.start(envoy, process.env);
     this.#envoy = running;
     this.#parts.defer(() => running.close());

@@ -92,6 +92,14 @@ export class EnvoyProcess {
   }
 }
 
+/** Envoy's arguments for the log, as the stock agent has them; of the override, which may hold secrets, only the size. */
+export function describeArguments(given: readonly string[]): string {
+  const shown = given.map((argument, index) =>
+    given[index - 1] === '--config-yaml' ? `<${Buffer.byteLength(argument)} bytes>` : argument,
+  );
+  return `[${shown.join(' ')}]`;
+}
+
 function startError(binaryPath: string, workingFolder: string, error: unknown): EnvoyProcessError {
   const cause = error as NodeJS.ErrnoException;
   switch (cause.code) {

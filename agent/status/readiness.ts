@@ -75,10 +75,15 @@ export class Readiness {
         log.warn(`Envoy proxy is NOT ready: ${verdict.reason}`);
         return false;
       case 'ready':
+        if (!this.#hasBeenReady) {
+          const seconds = uptimeSeconds();
+          metrics.startupDurationSeconds(seconds);
+          // The words of the stock agent, which start-up times are taken from.
+          log.info(`Readiness succeeded in ${seconds}s`);
+        }
+        this.#hasBeenReady = true;
         if (!this.#wasReady) log.info('Envoy proxy is ready');
         this.#wasReady = true;
-        if (!this.#hasBeenReady) metrics.startupDurationSeconds(uptimeSeconds());
-        this.#hasBeenReady = true;
         return true;
       default:
         return verdict satisfies never;

@@ -182,6 +182,9 @@ export class StreamPair {
         {
           onReady: () => {
             this.#isUpstreamReady = true;
+            const dialect = this.#options.kind === 'delta' ? 'delta ' : '';
+            // The words of the stock agent, which people search logs for.
+            log.info(`connected to ${dialect}upstream XDS server: ${config.discoveryAddress}`);
             backoff.recordSuccess();
           },
           onData: (chunk) => this.#onResponseData(chunk),

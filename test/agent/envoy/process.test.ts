@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { envoyEnvironment } from '../../../agent/envoy/environment.ts';
-import { describeExit, EnvoyProcess, EnvoyProcessError } from '../../../agent/envoy/process.ts';
+import { describeArguments, describeExit, EnvoyProcess, EnvoyProcessError } from '../../../agent/envoy/process.ts';
 import { createWorkspace } from '../../support/workspace.ts';
 
 const launch = (script: string, workingFolder: string) => ({
@@ -28,6 +28,12 @@ function killIfAlive(pid: number): void {
 const processModule = fileURLToPath(new URL('../../../agent/envoy/process.ts', import.meta.url));
 
 describe('the process of Envoy', () => {
+  test('its arguments are shown without the content of the override', () => {
+    const given = ['-c', 'envoy.json', '--config-yaml', '{"token":"hünter2"}', '--concurrency', '2'];
+    assert.equal(describeArguments(given), '[-c envoy.json --config-yaml <20 bytes> --concurrency 2]');
+    assert.equal(describeArguments([]), '[]');
+  });
+
   test('tells its exit code', async () => {
     await using workspace = await createWorkspace();
     const envoy = await EnvoyProcess.start(launch('process.exit(3)', workspace.root), process.env);

@@ -56,6 +56,7 @@ test('ready is logged at each change to it, and the start-up time is set at the 
     log.lines.map((line) => line.message),
     [
       'Envoy proxy is NOT ready: not yet',
+      'Readiness succeeded in 0.5s',
       'Envoy proxy is ready',
       'Envoy proxy is NOT ready: gone',
       'Envoy proxy is ready',

@@ -4,7 +4,7 @@ import { dirname } from 'node:path';
 import test from 'node:test';
 import type { ListenError } from '../../../agent/grpc/listener.ts';
 import { clusterType, deltaRequest, deltaResponse, extensionType, listenerType } from './messages.ts';
-import { openRawEnvoy, sotwPath, startRawIstiod } from './raw-peers.ts';
+import { deltaPath, openRawEnvoy, sotwPath, startRawIstiod } from './raw-peers.ts';
 import { startRelay } from './relay-fixture.ts';
 
 test('a request reaches istiod byte for byte, and a response reaches Envoy byte for byte', async (t) => {
@@ -24,6 +24,24 @@ test('a request reaches istiod byte for byte, and a response reaches Envoy byte 
   assert.equal(stream?.upstreamAddress, istiod.address);
   assert.deepEqual([stream?.requestCount, stream?.responseCount], [1, 1]);
 });
+
+for (const [path, words] of [
+  [deltaPath, 'connected to delta upstream XDS server'],
+  [sotwPath, 'connected to upstream XDS server'],
+] as const) {
+  test(`the log tells each connection to istiod as the stock agent does: ${words}`, async (t) => {
+    const istiod = await startRawIstiod(t);
+    const { config, logLines } = await startRelay(t, { discoveryAddress: istiod.address });
+    const envoy = openRawEnvoy(t, config.socketPath, { headers: { ':path': path } });
+    envoy.send(deltaRequest(clusterType));
+    const upstream = await istiod.streams.next();
+    const response = deltaResponse(clusterType);
+    upstream.send(response);
+    assert.deepEqual(await envoy.responses.next(), response);
+    const told = logLines.filter(({ level }) => level === 'info').map(({ msg }) => msg);
+    assert.deepEqual(told, [`${words}: ${istiod.address}`]);
+  });
+}
 
 test('istiod gets the method of Envoy, the metadata of the agent and nothing that Envoy sent as metadata', async (t) => {
   const istiod = await startRawIstiod(t);
