@@ -3,6 +3,12 @@ export const endSignals = ['SIGTERM', 'SIGINT'] as const;
 export type EndSignal = (typeof endSignals)[number];
 
 /**
+ * Signals that a Go program does not end by (`runtime/sigtab_linux_generic.go`), though others do. Node would even
+ * open a debugger port on SIGUSR1, to whoever may signal the process.
+ */
+const ignoredSignals = ['SIGUSR1', 'SIGUSR2', 'SIGALRM', 'SIGIO', 'SIGPWR'] as const;
+
+/**
  * Listens for the signals that end the agent, from the first moment: as process 1 of a container the kernel drops a
  * signal that nobody listens for, and the pod would then wait for its whole grace period. The first signal counts;
  * later ones are swallowed, since they must not cut a drain short.
@@ -24,12 +30,11 @@ export class Termination implements Disposable {
       process.on(name, onSignal);
       return [name, onSignal] as const;
     });
-    // Node would open a debugger port on this one, to whoever may signal the process.
     const ignore = () => {};
-    process.on('SIGUSR1', ignore);
+    for (const name of ignoredSignals) process.on(name, ignore);
     this.#detach = () => {
       for (const [name, onSignal] of listeners) process.off(name, onSignal);
-      process.off('SIGUSR1', ignore);
+      for (const name of ignoredSignals) process.off(name, ignore);
     };
   }
 

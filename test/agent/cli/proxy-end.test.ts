@@ -55,10 +55,10 @@ describe('an agent that is told to end while it starts', () => {
   }
 });
 
-describe('the signal that opens the debugger of Node', () => {
-  test('does nothing', async (t) => {
+describe('signals that a Go program does not end by', () => {
+  test('do nothing, nor is the debugger of Node opened', async (t) => {
     const { agent, goOn } = await startHanging(t, { hasEnvoy: false });
-    agent.signal('SIGUSR1');
+    for (const name of ['SIGUSR1', 'SIGUSR2', 'SIGALRM', 'SIGIO', 'SIGPWR'] as const) agent.signal(name);
     await goOn();
     await agent.waitForLog(/Opening status port/);
     assert.equal((await agent.stop()).code, 0);
