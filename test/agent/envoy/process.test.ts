@@ -5,7 +5,12 @@ import { readFile } from 'node:fs/promises';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { envoyEnvironment } from '../../../agent/envoy/environment.ts';
-import { describeArguments, describeExit, EnvoyProcess, EnvoyProcessError } from '../../../agent/envoy/process.ts';
+import {
+  describeArguments,
+  describeExit,
+  EnvoyProcess,
+  EnvoyProcessError,
+} from '../../../agent/envoy/process.ts';
 import { createWorkspace } from '../../support/workspace.ts';
 
 const launch = (script: string, workingFolder: string) => ({
