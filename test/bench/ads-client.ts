@@ -12,7 +12,7 @@ import { encodeFrame, FrameSplitter } from '../../agent/xds/frames.ts';
 import { typeUrls } from '../support/control-plane/type-urls.ts';
 import { adsPath, encodeAck, encodeSubscribe, responseFields, type XdsMode } from './discovery-wire.ts';
 import { formatNonce, nonceBytes } from './push-payload.ts';
-import { wireText } from './wire-fields.ts';
+import { wireFields, wireText } from './wire-fields.ts';
 
 /** Where the client connects: to an agent's socket, or straight to the server. */
 export type ClientTarget =
@@ -176,12 +176,15 @@ export class AdsClient {
   }
 
   /**
-   * Takes and acknowledges extension responses until `take` returns true for one. Returns the monotonic time of its
-   * last byte. Only decoding comes after that time, so a slow `take` spoils nothing.
+   * Takes and acknowledges extension responses, each when its last byte has come, until `take` returns true for one.
+   * Returns the monotonic time of that one's last byte. `take` is called when there are as many resources as names: a
+   * slow one spoils nothing, also where each resource comes alone.
    */
   takeExtensions(names: readonly string[], take: (response: Buffer) => boolean): Promise<bigint> {
     return this.#until((finish) => {
       this.#collected = [];
+      let untaken: Buffer[] = [];
+      let resourceCount = 0;
       this.#onMessage = () => {
         const receivedAtNs = process.hrtime.bigint();
         const message = Buffer.concat(this.#collected ?? []);
@@ -190,7 +193,12 @@ export class AdsClient {
           throw new Error(`A response of type ${typeUrl} came, not an extension config.`);
         const nonce = wireText(message, responseFields.nonce);
         this.#send(encodeAck(this.#mode, { typeUrl, names, nonce }));
-        if (!take(message)) return;
+        untaken.push(message);
+        resourceCount += wireFields(message, responseFields.resources).length;
+        if (resourceCount < names.length) return;
+        const areAllTaken = untaken.map(take).some(Boolean);
+        untaken = [];
+        if (!areAllTaken) return;
         this.#collected = undefined;
         finish(receivedAtNs);
       };
