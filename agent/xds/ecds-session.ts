@@ -13,14 +13,8 @@ import {
 import { EcdsSubscription } from './ecds-subscription.ts';
 import { grpcCode } from './grpc-status.ts';
 import type { InterceptedStream, StreamInterceptor } from './interceptor.ts';
+import { PushOutcomes } from './push-outcomes.ts';
 import { isForwardedToEnvoy } from './type-urls.ts';
-
-/** How one resource of what istiod sent stands. `push` tells an old verdict from a new one. */
-type Outcome = { readonly push: number } & (
-  | { readonly kind: 'pending' | 'accepted' }
-  /** `reportedUnder`: the nonce of istiod's response under which it was told. */
-  | { readonly kind: 'failed'; readonly reason: string; readonly reportedUnder: string | undefined }
-);
 
 /** The newest response of istiod on this stream and what it has been answered. */
 interface LatestPush {
@@ -53,7 +47,7 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
   readonly #dialect: EcdsDialect;
   readonly #subscription: EcdsSubscription;
   readonly #sent = new Map<string, SentResponse>();
-  readonly #outcomes = new Map<string, Outcome>();
+  readonly #outcomes = new PushOutcomes();
   #latest: LatestPush | undefined;
   /** State of the world: the version istiod was last told is accepted. */
   #acceptedVersion = '';
@@ -114,8 +108,10 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
     const change = this.#subscription.change(request);
     // First the names, then the verdict: state of the world reads a change of names as an ACK.
     this.#isHoldingVerdict = true;
-    for (const name of change.droppedNames(this.#rollouts.names())) this.#forget(name);
-    if (change.isForwarded) this.#forwardSubscription(request, message);
+    if (change.isForwarded) {
+      for (const name of change.droppedNames(this.#rollouts.names())) this.#forget(name);
+      this.#forwardSubscription(request, message);
+    }
     this.#isHoldingVerdict = false;
     if (request.nonce !== '') this.#takeAnswer(request);
     this.#answerWhenSettled();
@@ -152,7 +148,8 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
       this.#stream.end({ code: grpcCode.resourceExhausted, message });
       return;
     }
-    this.#dropSettledNotices();
+    // A notice speaks of one response only: a refused one must not spoil the verdicts after it.
+    this.#outcomes.forgetSettledNotices();
     this.#latest = { nonce: push.nonce, version: push.version, verdict: 'none' };
     this.#isHoldingVerdict = true;
     const taken = this.#rollouts.push(push.response, push.version, push.resources);
@@ -162,14 +159,11 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
     if (areNamesLost) this.#answer(this.#latest, 'ack', undefined);
     // A resource without a readable name may be any of the absent ones.
     if (nameless.length === 0) for (const name of withdrawn) this.#forget(name);
-    for (const name of names) this.#outcomes.set(name, { push: taken.push, kind: 'pending' });
+    for (const name of names) this.#outcomes.expect(name, taken.push);
     for (const { place, reason } of nameless) {
-      this.#outcomes.set(place, {
-        push: this.#nextNotice(),
-        kind: 'failed',
-        reason,
-        reportedUnder: undefined,
-      });
+      const notice = this.#nextNotice();
+      this.#outcomes.expect(place, notice);
+      this.#outcomes.settle(place, notice, reason);
     }
     const resources = names.length + nameless.length;
     this.#log.debug('ECDS push', { id: this.#stream.id, version: push.version, resources });
@@ -200,16 +194,9 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
   #sendNotice(push: UpstreamPush, removedNames: readonly string[], key: string): void {
     const nonce = this.#nextNonce();
     const notice = this.#nextNotice();
-    this.#outcomes.set(key, { push: notice, kind: 'pending' });
+    this.#outcomes.expect(key, notice);
     this.#sent.set(nonce, { kind: 'notice', key, push: notice });
     this.#stream.sendDownstream(this.#dialect.encodeNotice(push, removedNames, nonce));
-  }
-
-  /** A notice speaks of one response only: a refused one must not spoil the verdicts after it. */
-  #dropSettledNotices(): void {
-    for (const [key, outcome] of this.#outcomes) {
-      if (outcome.push < 0 && outcome.kind !== 'pending') this.#outcomes.delete(key);
-    }
   }
 
   #takeAnswer(request: DownstreamRequest): void {
@@ -233,8 +220,7 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
           request.failure === undefined ? undefined : shortText(request.failure),
         );
         // A newer notice of the same key still waits for its own answer.
-        if (request.failure === undefined && this.#outcomes.get(sent.key)?.push === sent.push)
-          this.#outcomes.delete(sent.key);
+        if (request.failure === undefined) this.#outcomes.forgetPush(sent.key, sent.push);
         return;
       default:
         sent satisfies never;
@@ -260,23 +246,13 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
   }
 
   #settle(key: string, push: number, failure: string | undefined): void {
-    const outcome = this.#outcomes.get(key);
-    if (outcome?.push !== push) return;
-    // A later try that fails too is no news.
-    const reportedUnder = outcome.kind === 'failed' ? outcome.reportedUnder : undefined;
-    this.#outcomes.set(
-      key,
-      failure === undefined
-        ? { push, kind: 'accepted' }
-        : { push, kind: 'failed', reason: failure, reportedUnder },
-    );
-    this.#answerWhenSettled();
+    if (this.#outcomes.settle(key, push, failure)) this.#answerWhenSettled();
   }
 
   /** Nobody waits for this resource any more: it decides no verdict. */
   #forget(name: string): void {
     this.#rollouts.withdraw(name);
-    this.#outcomes.delete(name);
+    this.#outcomes.forget(name);
     this.#unrepaired.delete(name);
     this.#answerWhenSettled();
   }
@@ -284,31 +260,16 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
   /** The verdict on istiod's newest push, when every resource has one; older pushes are never answered. */
   #answerWhenSettled(): void {
     const latest = this.#latest;
+    if (latest === undefined || this.#isHoldingVerdict || this.#outcomes.arePending) return;
     // A verdict behind new names would come after istiod's answer to them, and be about an older response.
-    if (latest === undefined || this.#isHoldingVerdict || this.#subscription.isAnswerDue) return;
-    const untold: string[] = [];
-    const told: string[] = [];
-    for (const [name, outcome] of this.#outcomes) {
-      if (outcome.kind === 'pending') return;
-      if (outcome.kind !== 'failed') continue;
-      // What was told under an older nonce is not told again because istiod sent something else.
-      if (outcome.reportedUnder === undefined) untold.push(`${name}: ${outcome.reason}`);
-      else if (outcome.reportedUnder === latest.nonce) told.push(`${name}: ${outcome.reason}`);
-    }
+    if (this.#subscription.isAnswerDue) return;
+    const { untold, told } = this.#outcomes.failures(latest.nonce);
     if (untold.length > 0) {
-      this.#markReported(latest.nonce);
+      this.#outcomes.markReported(latest.nonce);
       if (latest.verdict !== 'nack') this.#answer(latest, 'nack', joinFailures([...untold, ...told]));
     } else if (told.length === 0 && latest.verdict !== 'ack') {
       this.#acceptedVersion = latest.version;
       this.#answer(latest, 'ack', undefined);
-    }
-  }
-
-  #markReported(nonce: string): void {
-    for (const [name, outcome] of this.#outcomes) {
-      if (outcome.kind === 'failed' && outcome.reportedUnder === undefined) {
-        this.#outcomes.set(name, { ...outcome, reportedUnder: nonce });
-      }
     }
   }
 

@@ -68,6 +68,8 @@ export class EcdsSubscription {
       return this.#changed(isFirst || isChanged);
     }
     const { subscribe, unsubscribe } = request;
+    // An ACK alone; they are as many as resources.
+    if (!isFirst && subscribe.length === 0 && unsubscribe.length === 0) return this.#changed(false);
     this.#names = new Set([...before, ...subscribe]);
     for (const name of unsubscribe) this.#names.delete(name);
     const isChanged = before.symmetricDifference(this.#names).size > 0;
