@@ -6,7 +6,10 @@ import { describeError } from '../log.ts';
 import { type FallbackAction, fallbackFilter } from './fallback-filter.ts';
 import { readDirectives, stripAgentKeys } from './vm-environment.ts';
 
-/** What is to be done with one extension config. All bytes are encoded `TypedExtensionConfig` messages. */
+/**
+ * What is to be done with one extension config. All bytes are encoded `TypedExtensionConfig` messages. A fallback is made
+ * when it is asked for: it is hardly ever needed.
+ */
 export type ExtensionPlan =
   /** Not Wasm: passed on as it came. */
   | {
@@ -27,7 +30,7 @@ export type ExtensionPlan =
       /** As it came, but for keys of the environment that Envoy must not see. */
       readonly bytes: Uint8Array;
       readonly fallbackAction: FallbackAction;
-      readonly fallback: Uint8Array;
+      readonly fallback: () => Uint8Array;
     }
   /** A remote module: fetch it, then `rewrite` gives the config to send. */
   | {
@@ -35,7 +38,7 @@ export type ExtensionPlan =
       readonly name: string;
       readonly request: ModuleRequest;
       readonly fallbackAction: FallbackAction;
-      readonly fallback: Uint8Array;
+      readonly fallback: () => Uint8Array;
       readonly rewrite: (path: string) => Uint8Array;
     }
   /** Cannot be used; `fallback` stands in where the kind of filter is known. */
@@ -46,7 +49,7 @@ export type ExtensionPlan =
       readonly reason: string;
       readonly result: ConversionResult;
       readonly fallbackAction: FallbackAction | undefined;
-      readonly fallback: Uint8Array | undefined;
+      readonly fallback: (() => Uint8Array) | undefined;
     };
 
 /** A module that Envoy reads itself. */
@@ -214,7 +217,7 @@ function planWasm(
       code: local,
       bytes: stripAgentKeys(vm) ? encodeWith(config, kind, codec.encodeWasm(filter)) : original,
       fallbackAction: action,
-      fallback: encodeFallback(config, kind, action),
+      fallback: () => encodeFallback(config, kind, action),
     };
   }
   const directives = readDirectives(vm);
@@ -241,7 +244,7 @@ function planWasm(
       pluginResourceVersion: directives.pluginResourceVersion,
     },
     fallbackAction: action,
-    fallback: encodeFallback(config, kind, action),
+    fallback: () => encodeFallback(config, kind, action),
     rewrite: (path) => {
       codec.setLocalCode(vm, path);
       return encodeWith(config, kind, codec.encodeWasm(filter));
@@ -325,6 +328,6 @@ function refuseWithFallback(
   reason: string,
   result: ConversionResult,
 ): ExtensionPlan {
-  const fallback = encodeFallback(config, kind, fallbackAction);
+  const fallback = (): Uint8Array => encodeFallback(config, kind, fallbackAction);
   return { kind: 'refused', name: config.name, reason, result, fallbackAction, fallback };
 }

@@ -6,6 +6,7 @@ import type { Logger } from '../log.ts';
 import { noPolicy, type Policy, type PolicySource } from '../policy/policy-data.ts';
 import { ConfigPreparer } from './config-preparer.ts';
 import type { ExtensionPlan } from './extension-plan.ts';
+import { FallbackConfig } from './fallback-config.ts';
 import type { FallbackAction } from './fallback-filter.ts';
 import { KeptConfigs } from './kept-configs.ts';
 import type { LastKnownGood } from './last-known-good.ts';
@@ -24,7 +25,6 @@ import {
   isAckTrue,
   isPreparing,
   type Offer,
-  type PreparedConfig,
   type RolloutEffect,
   type RolloutEvent,
   type RolloutState,
@@ -82,8 +82,6 @@ export class PluginRollouts {
   readonly #kept: KeptConfigs;
   readonly #work: PluginWork;
   readonly #forgetPolicy: () => void;
-  /** What each stand-in filter does: the one in force may be that of an earlier config. */
-  readonly #fallbackActions = new WeakMap<PreparedConfig, FallbackAction>();
   #stream: RolloutStream | undefined;
   #pushCounter = 0;
   #offerCounter = 0;
@@ -288,8 +286,7 @@ export class PluginRollouts {
         noteFailure(plugin, plan.reason, this.#now());
         this.#options.log.error('extension config cannot be used', { name, reason: plan.reason });
         plugin.record = { ...plugin.record, fallbackAction: plan.fallbackAction };
-        const standIns =
-          plan.fallback === undefined ? [] : [this.#standIn(plan.fallback, plan.fallbackAction, envelope)];
+        const standIns = plan.fallback === undefined ? [] : [standIn(plan.fallback, plan, envelope)];
         this.#apply(name, { kind: 'pushed-refused', push, reason: plan.reason, standIns });
         return Promise.resolve();
       }
@@ -300,7 +297,7 @@ export class PluginRollouts {
           url: plan.kind === 'fetch' ? presentUrl(plan.request.url) : undefined,
           fallbackAction: plan.fallbackAction,
         };
-        const standIns = [this.#standIn(plan.fallback, plan.fallbackAction, envelope)];
+        const standIns = [standIn(plan.fallback, plan, envelope)];
         return this.#startWork(name, push, standIns);
       }
       default:
@@ -390,8 +387,9 @@ export class PluginRollouts {
     if (event.kind === 'acknowledged' && progress.kind === 'failed' && plugin.state.progress !== progress)
       noteFailure(plugin, progress.reason, this.#now());
     this.#remember(plugin, event, state);
+    const { acknowledged, inFlight } = plugin.state;
     plugin.state = state;
-    this.#pin(name, state);
+    if (state.acknowledged !== acknowledged || state.inFlight !== inFlight) this.#pin(name, state);
     for (const effect of effects) this.#run(name, plugin, effect, onPrepared);
     // Who waits must not wait for ever.
     if (!effects.some((effect) => effect.kind === 'prepare')) onPrepared();
@@ -440,21 +438,23 @@ export class PluginRollouts {
     }
   }
 
-  #standIn(bytes: Uint8Array, action: FallbackAction | undefined, envelope: ConfigEnvelope): StandIn {
-    const config: PreparedConfig = { bytes, envelope, moduleDigest: undefined, module: undefined };
-    if (action !== undefined) this.#fallbackActions.set(config, action);
-    return { content: 'fallback', config };
-  }
-
   /** Undefined for an offer that is no stand-in filter. */
   #fallbackActionOf(offer: Offer | undefined): FallbackAction | undefined {
-    return offer === undefined ? undefined : this.#fallbackActions.get(offer.config);
+    return offer?.config instanceof FallbackConfig ? offer.config.action : undefined;
   }
 
   async #observeDuration(conversions: readonly Promise<void>[], startedAtMs: number): Promise<void> {
     await Promise.all(conversions);
     this.#options.metrics.conversionDurationMs(this.#now() - startedAtMs);
   }
+}
+
+function standIn(
+  makeBytes: () => Uint8Array,
+  { fallbackAction: action }: Pick<Exclude<ExtensionPlan, { readonly kind: 'as-is' }>, 'fallbackAction'>,
+  envelope: ConfigEnvelope,
+): StandIn {
+  return { content: 'fallback', config: new FallbackConfig({ envelope, action, makeBytes }) };
 }
 
 function referenceOwner(name: string): string {

@@ -275,7 +275,7 @@ describe('planning an extension config', () => {
   ];
   for (const [kind, failurePolicy, typeUrl, hex] of fallbackRows) {
     test(`emits the stock agent's fallback bytes: ${kind}, policy ${failurePolicy}`, () => {
-      const filter = filterOf(planFetch(pluginResource({ kind, failurePolicy })).fallback);
+      const filter = filterOf(planFetch(pluginResource({ kind, failurePolicy })).fallback());
       assert.equal(filter.typeUrl, typeUrl);
       assert.equal(Buffer.from(filter.value).toString('hex'), hex);
     });
@@ -337,7 +337,7 @@ function convertAs(source: codec.Any, recorded: Uint8Array): Uint8Array {
   if (plan.kind === 'as-is' || plan.kind === 'local') return plan.bytes;
   assert.equal(plan.kind, 'fetch');
   const filter = filterOf(recorded);
-  if (filter.typeUrl === typeUrls.httpRbac) return plan.fallback;
+  if (filter.typeUrl === typeUrls.httpRbac) return plan.fallback();
   const code = vmOf(recorded).code?.specifier;
   assert.equal(code?.case, 'local');
   return plan.rewrite(String(code.value.specifier.value));

@@ -54,19 +54,19 @@ export const extensionPlanTarget = batchTarget('extension-plan', (random) => {
       return;
     case 'local':
       assertForEnvoy(plan.name, plan.bytes, mark);
-      assertForEnvoy(plan.name, plan.fallback, mark);
+      assertForEnvoy(plan.name, plan.fallback(), mark);
       return;
     case 'fetch': {
       assert.ok(plan.request.timeoutMs >= 0 && Number.isFinite(plan.request.timeoutMs));
       const rewritten = plan.rewrite(path);
       assertForEnvoy(plan.name, rewritten, mark);
       assert.ok(Buffer.from(rewritten).includes(path));
-      assertForEnvoy(plan.name, plan.fallback, mark);
+      assertForEnvoy(plan.name, plan.fallback(), mark);
       return;
     }
     case 'refused':
       assert.ok(plan.reason.length > 0);
-      if (plan.fallback !== undefined) assertForEnvoy(plan.name, plan.fallback, mark);
+      if (plan.fallback !== undefined) assertForEnvoy(plan.name, plan.fallback(), mark);
       return;
     default:
       plan satisfies never;
