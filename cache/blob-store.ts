@@ -144,6 +144,13 @@ export class FileBlobStore implements BlobStore {
     return ingest;
   }
 
+  /** Never throws: what is wrong is found out by `get`. */
+  atHand(digest: Sha256): Blob | undefined {
+    if (this.#closing.signal.aborted || !isDigest(digest) || this.#locks.isHeld(digest)) return undefined;
+    const entry = this.#verifier.unchanged(digest);
+    return entry === undefined || this.#isTouchDue(entry) ? undefined : this.#handOut(entry);
+  }
+
   /**
    * A file that cannot be read counts as absent. Throws CacheError `io` for failures that say nothing about the file
    * (too many open files).
@@ -153,7 +160,7 @@ export class FileBlobStore implements BlobStore {
     if (!isDigest(digest)) return undefined;
     return this.#locks.run(digest, async () => {
       const entry = await this.#verifier.verified(digest);
-      return entry === undefined ? undefined : this.#handOut(entry);
+      return entry === undefined ? undefined : this.#use(entry);
     });
   }
 
@@ -262,13 +269,22 @@ export class FileBlobStore implements BlobStore {
     return this.#folder.ingest;
   }
 
-  /** Needs the blob's lock. */
-  async #handOut(entry: BlobEntry): Promise<Blob> {
-    const path = this.#folder.blobPath(entry.digest);
+  #handOut(entry: BlobEntry): Blob {
     entry.handedOutMs = this.#clock.monotonicMs();
     entry.lastUsedMs = this.#clock.epochMs();
-    if (Math.abs(entry.lastUsedMs - entry.touchedMs) >= touchIntervalMs) await this.#touch(entry, path);
+    const path = this.#folder.blobPath(entry.digest);
     return { digest: entry.digest, path, sizeBytes: Number(entry.identity.sizeBytes) };
+  }
+
+  #isTouchDue({ touchedMs }: BlobEntry): boolean {
+    return Math.abs(this.#clock.epochMs() - touchedMs) >= touchIntervalMs;
+  }
+
+  /** Hands a blob out and keeps on disk that it was. Needs the blob's lock. */
+  async #use(entry: BlobEntry): Promise<Blob> {
+    const blob = this.#handOut(entry);
+    if (this.#isTouchDue(entry)) await this.#touch(entry, blob.path);
+    return blob;
   }
 
   /** Writes the last use to disk. Best effort: on a read-only volume it lives in memory alone. */
@@ -294,7 +310,7 @@ export class FileBlobStore implements BlobStore {
       file.assertWanted();
       if (this.#index.get(digest)?.trust === 'verified') {
         const known = await this.#verifier.verified(digest);
-        if (known !== undefined) return { kind: 'duplicate', blob: await this.#handOut(known) };
+        if (known !== undefined) return { kind: 'duplicate', blob: await this.#use(known) };
       }
       let entry: BlobEntry;
       try {
@@ -307,7 +323,7 @@ export class FileBlobStore implements BlobStore {
         throw storageFailure(error, 'name the verified module', path);
       }
       await this.#syncs.add(handle, (error) => this.#distrust(entry, error));
-      return { kind: 'renamed', blob: await this.#handOut(entry) };
+      return { kind: 'renamed', blob: await this.#use(entry) };
     });
   }
 

@@ -1,4 +1,11 @@
-import { type BlobFolder, deleteFile, identityOf, isSameFile, metadataOf } from './blob-folder.ts';
+import {
+  type BlobFolder,
+  deleteFile,
+  identityOf,
+  isSameFile,
+  metadataNow,
+  metadataOf,
+} from './blob-folder.ts';
 import { hashFile } from './blob-hash.ts';
 import type { BlobEntry, BlobIndex } from './blob-index.ts';
 import type { CacheLog } from './cache-log.ts';
@@ -16,13 +23,28 @@ export interface BlobVerifierOptions {
 
 /**
  * Keeps the index true to the files: looks at a file before each use, hashes it when it is new or has changed,
- * deletes it when it is damaged. Every method needs the blob's lock.
+ * deletes it when it is damaged. Every method but `unchanged` needs the blob's lock.
  */
 export class BlobVerifier {
   readonly #options: BlobVerifierOptions;
+  /** A hundred plugins of one push may have one module: for all that is done in one go, one look is good. */
+  readonly #seenThisTurn = new Set<BlobEntry>();
 
   constructor(options: BlobVerifierOptions) {
     this.#options = options;
+  }
+
+  /** The entry of a file that is known to be good and is the same still. Undefined says nothing: ask `verified`. */
+  unchanged(digest: Sha256): BlobEntry | undefined {
+    const { folder, index } = this.#options;
+    const entry = index.get(digest);
+    if (entry?.trust !== 'verified') return undefined;
+    if (this.#seenThisTurn.has(entry)) return entry;
+    const stats = metadataNow(folder.blobPath(digest));
+    if (stats === undefined || !isSameFile(entry.identity, identityOf(stats))) return undefined;
+    if (this.#seenThisTurn.size === 0) process.nextTick(() => this.#seenThisTurn.clear());
+    this.#seenThisTurn.add(entry);
+    return entry;
   }
 
   /** The entry of a file that is there and has the bytes of its name. Throws CacheError as `BlobStore.get` does. */

@@ -19,6 +19,11 @@ export class KeyedLock {
     }
   }
 
+  /** True while work on this key runs or waits. */
+  isHeld(key: string): boolean {
+    return this.#tails.has(key);
+  }
+
   /** Resolves when no work runs or waits. */
   async idle(): Promise<void> {
     while (this.#tails.size > 0) await Promise.all(this.#tails.values());

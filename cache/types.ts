@@ -52,6 +52,11 @@ export interface BlobIngest extends AsyncDisposable {
 /** A content-addressed store of files. Knows nothing of where bytes come from or who uses them. */
 export interface BlobStore {
   beginIngest(options: { readonly maxSizeBytes: number; readonly signal?: AbortSignal }): Promise<BlobIngest>;
+  /**
+   * The blob where it can be had in this very turn: it is verified, is the same still, and nothing is under way with it.
+   * Undefined says nothing about it: ask `get`.
+   */
+  atHand(digest: Sha256): Blob | undefined;
   /** The blob, verified against its name before its first use in this process; undefined when absent or damaged. */
   get(digest: Sha256): Promise<Blob | undefined>;
   /** Marks the digests that `owner` needs on disk, in place of those it named before. An empty list releases all. */

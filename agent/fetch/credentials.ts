@@ -73,6 +73,26 @@ export class CredentialResolver {
     return this.#resolveOwn(request);
   }
 
+  /**
+   * What `resolve` would give, where the files it looks at have not changed since. Undefined says nothing. Throws as
+   * `resolve` does.
+   */
+  atHand(request: CredentialRequest): ResolvedCredential | undefined {
+    const { pullSecret, registry } = request;
+    if (pullSecret !== undefined)
+      return choose([parseDockerConfig(pullSecret, pullSecretLabel)], request, false);
+    if (this.#hostFile(registry) !== undefined) return undefined;
+    const configs = this.#inlineConfigs();
+    for (const path of this.#options.configPaths) {
+      const reading = this.#file(path).atHand();
+      if (reading === undefined) return undefined;
+      if (reading.kind === 'missing') continue;
+      configs.push(reading.value);
+      break;
+    }
+    return choose(configs, request, true);
+  }
+
   async #resolveOwn(request: CredentialRequest): Promise<ResolvedCredential> {
     const configs: DockerConfig[] = [];
     const hostFile = this.#hostFile(request.registry);
@@ -81,9 +101,7 @@ export class CredentialResolver {
       if (config === undefined) throw badFile(hostFile, 'is not there');
       configs.push(config);
     }
-    const { inlineConfig } = this.#options;
-    if (inlineConfig !== undefined)
-      configs.push((this.#inline ??= parseDockerConfig(inlineConfig, inlineLabel)));
+    configs.push(...this.#inlineConfigs());
     for (const path of this.#options.configPaths) {
       const config = await this.#read(path);
       if (config === undefined) continue;
@@ -93,13 +111,24 @@ export class CredentialResolver {
     return choose(configs, request, true);
   }
 
-  async #read(path: string): Promise<DockerConfig | undefined> {
-    const label = `the docker config ${path}`;
-    const parse = (text: string): DockerConfig => parseDockerConfig(text, label);
-    const file = this.#files.get(path) ?? new WatchedFile(path, { maxSizeBytes: maxConfigBytes, parse });
+  #inlineConfigs(): DockerConfig[] {
+    const { inlineConfig } = this.#options;
+    if (inlineConfig === undefined) return [];
+    return [(this.#inline ??= parseDockerConfig(inlineConfig, inlineLabel))];
+  }
+
+  #file(path: string): WatchedFile<DockerConfig> {
+    const known = this.#files.get(path);
+    if (known !== undefined) return known;
+    const parse = (text: string): DockerConfig => parseDockerConfig(text, `the docker config ${path}`);
+    const file = new WatchedFile(path, { maxSizeBytes: maxConfigBytes, parse });
     this.#files.set(path, file);
+    return file;
+  }
+
+  async #read(path: string): Promise<DockerConfig | undefined> {
     try {
-      const reading = await file.read();
+      const reading = await this.#file(path).read();
       return reading.kind === 'read' ? reading.value : undefined;
     } catch (error) {
       if (error instanceof FetchError) throw error;

@@ -17,8 +17,8 @@ import { describeSignature } from './recorded-signature.ts';
 import type { FetchClock, FetchLimits } from './retry.ts';
 import { mayServeStale } from './stale-rule.ts';
 import type { StoredModule, StoredModules } from './stored-modules.ts';
-import { FetchError, type FetchedModule, type ModuleRequest, type ModuleSource } from './types.ts';
-import { type WantedModule, wantModule } from './wanted-module.ts';
+import { FetchError, type FetchedModule, type ModuleRequest } from './types.ts';
+import { type WantedModule, type WantOptions, wantAtHand, wantModule } from './wanted-module.ts';
 
 type Lookup =
   | ({ readonly kind: 'hit' } & StoredModule)
@@ -43,7 +43,7 @@ const maxTimerMs = 2 ** 31 - 1;
  * `pkg/wasm/cache.go`), with its hazards closed: any digest of the chain may be pinned, versions are noted after
  * success only, private modules are given to those who may read them, what is on disk survives restarts.
  */
-export class CachedModuleSource implements ModuleSource {
+export class CachedModuleSource {
   readonly #records: CacheRecords;
   readonly #modules: StoredModules;
   readonly #metrics: WasmMetrics;
@@ -69,27 +69,58 @@ export class CachedModuleSource implements ModuleSource {
     this.#log = options.log;
   }
 
+  /**
+   * The module where the cache has it, `isGood` of it, and nothing has to be looked up that takes time. Never throws:
+   * what is wrong with a request is told, and counted, by `fetch`.
+   */
+  atHand(
+    request: ModuleRequest,
+    isGood: (module: { readonly digest: Sha256 }) => boolean,
+  ): FetchedModule | undefined {
+    const startedMs = this.#clock.nowMs();
+    try {
+      const wanted = wantAtHand(request, this.#wantOptions());
+      const record = wanted && this.#candidate(wanted);
+      const stored = record && this.#modules.atHand(record);
+      if (wanted === undefined || stored === undefined) return undefined;
+      if (!isProven(stored.record, wanted) || !isGood(stored.blob)) return undefined;
+      const fetched = this.#hit(wanted, stored);
+      this.#logReady(request, fetched, startedMs);
+      return fetched;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** See `ModuleSource`. */
   async fetch(request: ModuleRequest, options: { readonly signal: AbortSignal }): Promise<FetchedModule> {
     const startedMs = this.#clock.nowMs();
     try {
       const fetched = await this.#fetch(request, startedMs, options.signal);
-      this.#log.info('wasm module is ready', {
-        resource: request.resourceName,
-        url: displayUrl(request.url),
-        source: fetched.source,
-        sourceName: fetched.sourceName,
-        digest: fetched.digest,
-        checksum: fetched.checksum,
-        matchedPin: fetched.matchedPin,
-        sizeBytes: fetched.sizeBytes,
-        durationMs: Math.round(this.#clock.nowMs() - startedMs),
-      });
+      this.#logReady(request, fetched, startedMs);
       return fetched;
     } catch (error) {
       const refusal = refusalOf(error);
       if (refusal !== undefined) this.#metrics.plugins.refused(refusal);
       throw outerFailure(error, displayUrl(request.url));
     }
+  }
+
+  /** Hits are as many as plugins in each push, and tell nothing new. */
+  #logReady(request: ModuleRequest, fetched: FetchedModule, startedMs: number): void {
+    const level = fetched.source === 'cache' ? 'debug' : 'info';
+    if (!this.#log.isEnabled(level)) return;
+    this.#log[level]('wasm module is ready', {
+      resource: request.resourceName,
+      url: displayUrl(request.url),
+      source: fetched.source,
+      sourceName: fetched.sourceName,
+      digest: fetched.digest,
+      checksum: fetched.checksum,
+      matchedPin: fetched.matchedPin,
+      sizeBytes: fetched.sizeBytes,
+      durationMs: Math.round(this.#clock.nowMs() - startedMs),
+    });
   }
 
   /**
@@ -134,11 +165,8 @@ export class CachedModuleSource implements ModuleSource {
   async #fetch(request: ModuleRequest, startedMs: number, signal: AbortSignal): Promise<FetchedModule> {
     const wanted = await this.#prepare(request);
     const lookup = await this.#lookUpAgain(wanted, await this.#lookUp(wanted));
-    this.#metrics.cacheLookup(lookup.kind === 'hit');
-    if (lookup.kind === 'hit') {
-      this.#warmLater();
-      return this.#learned(wanted, { ...lookup, source: 'cache', trace: undefined, answered: undefined });
-    }
+    if (lookup.kind === 'hit') return this.#hit(wanted, lookup);
+    this.#metrics.cacheLookup(false);
     // Beside the first connection; the client loads its own library.
     if (wanted.origin.kind === 'oci') void warmManifestParser();
     // A hit needs none of these, and they cost more than it does.
@@ -154,6 +182,12 @@ export class CachedModuleSource implements ModuleSource {
       if (stale !== undefined) return stale;
       throw error;
     }
+  }
+
+  #hit(wanted: WantedModule, { record, blob }: StoredModule): FetchedModule {
+    this.#metrics.cacheLookup(true);
+    this.#warmLater();
+    return this.#learned(wanted, { record, blob, source: 'cache', trace: undefined, answered: undefined });
   }
 
   /** The result, when it is noted what its URL means now. */
@@ -206,9 +240,7 @@ export class CachedModuleSource implements ModuleSource {
   /** Throws FetchError for a request that no cache or network can help; it counts as the stock agent's would. */
   async #prepare(request: ModuleRequest): Promise<WantedModule> {
     try {
-      const fingerprintKey = (): Uint8Array => this.#records.fingerprintKey();
-      const settings = this.#settings;
-      return await wantModule(request, { credentials: this.#credentials, fingerprintKey, settings });
+      return await wantModule(request, this.#wantOptions());
     } catch (error) {
       if (
         error instanceof FetchError &&
@@ -221,12 +253,15 @@ export class CachedModuleSource implements ModuleSource {
     }
   }
 
+  #wantOptions(): WantOptions {
+    const fingerprintKey = (): Uint8Array => this.#records.fingerprintKey();
+    return { credentials: this.#credentials, fingerprintKey, settings: this.#settings };
+  }
+
   async #lookUp(wanted: WantedModule): Promise<Lookup> {
     const stored = await this.#modules.find(wanted.name, this.#candidate(wanted));
     if (stored === undefined) return { kind: 'miss' };
-    const { record } = stored;
-    const isProven = isReadableBy(record, wanted.reader) && isVerifiedFor(record, wanted);
-    return { kind: isProven ? 'hit' : 'unproven', ...stored };
+    return { kind: isProven(stored.record, wanted) ? 'hit' : 'unproven', ...stored };
   }
 
   /** What is not there may have been pulled by a command line since. */
@@ -329,6 +364,11 @@ export class CachedModuleSource implements ModuleSource {
       throw error;
     }
   }
+}
+
+/** True when who asks may have it, and it is signed as it must be. */
+function isProven(record: StoredModule['record'], wanted: WantedModule): boolean {
+  return isReadableBy(record, wanted.reader) && isVerifiedFor(record, wanted);
 }
 
 /** True when what a URL means can change: it is not named by a digest. */

@@ -25,9 +25,17 @@ export class StoredModules {
     this.#metrics = options.metrics;
   }
 
+  /** The file of a record, where it can be had in this very turn. */
+  atHand(record: ModuleRecord): StoredModule | undefined {
+    const blob = this.#store.atHand(record.digests.module);
+    return blob === undefined ? undefined : { record, blob };
+  }
+
   /** The file of a record; a record without a good file is dropped. Throws FetchError `store`. */
   async find(name: string, record: ModuleRecord | undefined): Promise<StoredModule | undefined> {
     if (record === undefined) return undefined;
+    const atHand = this.atHand(record);
+    if (atHand !== undefined) return atHand;
     const blob = await inStore(async () => this.#store.get(record.digests.module));
     if (blob !== undefined) return { record, blob };
     this.#records.deleteModule(name, record.checksum);

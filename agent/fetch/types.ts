@@ -133,6 +133,11 @@ export class FetchError extends Error {
 
 /** Turns a request into a verified file: from the cache when policy allows, else from its source. */
 export interface ModuleSource {
+  /**
+   * The module where it can be had in this very turn: what `fetch` would give from the cache, counted as that. Undefined
+   * says nothing about it: ask `fetch`.
+   */
+  atHand(request: ModuleRequest): FetchedModule | undefined;
   /** Throws FetchError. Joins a flight that already fetches the same content with the same credentials. */
   fetch(request: ModuleRequest, options: { readonly signal: AbortSignal }): Promise<FetchedModule>;
 }

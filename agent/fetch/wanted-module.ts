@@ -1,13 +1,14 @@
 import type { Sha256 } from '../../cache/types.ts';
 import {
   anonymousReader,
+  type CredentialRequest,
   type CredentialResolver,
   credentialFingerprint,
   type ResolvedCredential,
 } from './credentials.ts';
 import type { FetchSettings, MirrorPlace, ModuleTerms, SignerDemand } from './fetch-settings.ts';
 import { unsignable } from './image-signatures.ts';
-import { displayUrl, hostTextOf, parseModuleUrl } from './module-url.ts';
+import { displayUrl, hostTextOf, type ModuleUrl, parseModuleUrl } from './module-url.ts';
 import { type OciReference, repositoryName } from './oci/reference.ts';
 import { isSha256 } from './pin.ts';
 import type { Signer } from './signature/signer.ts';
@@ -53,75 +54,136 @@ export interface WantOptions {
   readonly settings: FetchSettings;
 }
 
+/** A request as far as it is read without looking anything up. */
+interface Asked<Url extends ModuleUrl = ModuleUrl> {
+  readonly request: ModuleRequest;
+  readonly url: Url;
+  readonly terms: ModuleTerms;
+  readonly sha256: Sha256 | undefined;
+}
+
+/** What was looked up for a request. */
+interface Found {
+  readonly mirrors: readonly Rung[];
+  readonly signers: WantedSigners | undefined;
+}
+
+type FileUrl = Extract<ModuleUrl, { readonly kind: 'http' }>;
+type ImageUrl = Extract<ModuleUrl, { readonly kind: 'oci' }>;
+
 /**
  * Decides what a request wants. Throws FetchError `bad_url`, `unsupported_scheme`, `bad_checksum`, `bad_pull_secret`,
  * `unsigned` for what can have no signature; the result, where there is one, is what the stock agent counts.
  */
 export async function wantModule(request: ModuleRequest, options: WantOptions): Promise<WantedModule> {
-  const url = parseModuleUrl(request.url);
-  const { display } = url;
-  // An empty field is how protobuf writes "none".
-  const sha256 = request.sha256 === '' ? undefined : request.sha256;
-  if (sha256 !== undefined && !isSha256(sha256)) throw badChecksum(sha256);
-  const terms = options.settings.module(request.url);
+  const asked = readRequest(request, options);
+  const { url, terms } = asked;
   const signers = await wantedSigners(options.settings.signersFor(request.url));
-  const pullPolicy = terms.pullPolicy ?? request.pullPolicy;
   const mirrors = await Promise.all(
     terms.mirrors.map(async (mirror) => mirrorRung(mirror, request, options)),
   );
-  const layouts = terms.layouts.map(
-    (layout): Rung => ({
-      kind: 'layout',
-      name: `layout ${layout.path}`,
-      layout,
-      timeoutMs: layout.timeoutMs,
-    }),
-  );
-  const ladder = (origin: ModuleOrigin, host: string): readonly Rung[] => [
-    ...layouts,
-    ...mirrors,
-    { kind: 'origin', name: `origin ${host}`, origin, timeoutMs: terms.originTimeoutMs },
-  ];
+  const found = { mirrors, signers };
   switch (url.kind) {
-    case 'http': {
-      if (signers !== undefined) throw unsignable(display);
-      const origin: ModuleOrigin = { kind: 'http', url: url.url };
-      return {
-        request,
-        display,
-        origin,
-        rungs: ladder(origin, hostTextOf(url.url)),
-        terms,
-        name: url.url,
-        pin: sha256,
-        isVersionHeeded: pullPolicy === 'always',
-        reader: anonymousReader,
-        signers,
-      };
-    }
+    case 'http':
+      return wantFile({ ...asked, url }, found);
     case 'oci': {
-      const { reference } = url;
-      const { registry, repository } = reference;
-      const { pullSecret } = request;
-      const credential = await options.credentials.resolve({ registry, repository, pullSecret });
-      const origin: ModuleOrigin = { kind: 'oci', reference, credential };
-      const rungs = ladder(origin, registry);
-      return {
-        request,
-        display,
-        origin,
-        rungs,
-        terms,
-        name: repositoryName(reference),
-        pin: sha256 ?? reference.digest,
-        isVersionHeeded: isVersionHeeded({ pullPolicy }, reference),
-        reader: readerOf(rungs, options.fingerprintKey),
-        signers,
-      };
+      const credential = await options.credentials.resolve(credentialRequest(url, request));
+      return wantImage({ ...asked, url }, found, credential, options);
     }
     default:
       return url satisfies never;
   }
+}
+
+/**
+ * The same for a request for which nothing has to be looked up that takes time; undefined for all others. Throws as
+ * `wantModule` does.
+ */
+export function wantAtHand(request: ModuleRequest, options: WantOptions): WantedModule | undefined {
+  const asked = readRequest(request, options);
+  const { url, terms } = asked;
+  if (terms.mirrors.length > 0 || options.settings.signersFor(request.url) !== undefined) return undefined;
+  const found = { mirrors: [], signers: undefined };
+  switch (url.kind) {
+    case 'http':
+      return wantFile({ ...asked, url }, found);
+    case 'oci': {
+      const credential = options.credentials.atHand(credentialRequest(url, request));
+      return credential && wantImage({ ...asked, url }, found, credential, options);
+    }
+    default:
+      return url satisfies never;
+  }
+}
+
+function readRequest(request: ModuleRequest, { settings }: WantOptions): Asked {
+  const url = parseModuleUrl(request.url);
+  // An empty field is how protobuf writes "none".
+  const sha256 = request.sha256 === '' ? undefined : request.sha256;
+  if (sha256 !== undefined && !isSha256(sha256)) throw badChecksum(sha256);
+  return { request, url, terms: settings.module(request.url), sha256 };
+}
+
+function credentialRequest({ reference }: ImageUrl, { pullSecret }: ModuleRequest): CredentialRequest {
+  const { registry, repository } = reference;
+  return { registry, repository, pullSecret };
+}
+
+function wantFile({ request, url, terms, sha256 }: Asked<FileUrl>, found: Found): WantedModule {
+  const { display } = url;
+  if (found.signers !== undefined) throw unsignable(display);
+  const origin: ModuleOrigin = { kind: 'http', url: url.url };
+  return {
+    request,
+    display,
+    origin,
+    rungs: ladder(terms, found.mirrors, origin, hostTextOf(url.url)),
+    terms,
+    name: url.url,
+    pin: sha256,
+    isVersionHeeded: (terms.pullPolicy ?? request.pullPolicy) === 'always',
+    reader: anonymousReader,
+    signers: undefined,
+  };
+}
+
+function wantImage(
+  { request, url, terms, sha256 }: Asked<ImageUrl>,
+  found: Found,
+  credential: ResolvedCredential,
+  { fingerprintKey }: WantOptions,
+): WantedModule {
+  const { reference, display } = url;
+  const origin: ModuleOrigin = { kind: 'oci', reference, credential };
+  const rungs = ladder(terms, found.mirrors, origin, reference.registry);
+  return {
+    request,
+    display,
+    origin,
+    rungs,
+    terms,
+    name: repositoryName(reference),
+    pin: sha256 ?? reference.digest,
+    isVersionHeeded: isVersionHeeded({ pullPolicy: terms.pullPolicy ?? request.pullPolicy }, reference),
+    reader: readerOf(rungs, fingerprintKey),
+    signers: found.signers,
+  };
+}
+
+function ladder(
+  { layouts, originTimeoutMs }: ModuleTerms,
+  mirrors: readonly Rung[],
+  origin: ModuleOrigin,
+  host: string,
+): readonly Rung[] {
+  return [
+    ...layouts.map((layout): Rung => {
+      const { path, timeoutMs } = layout;
+      return { kind: 'layout', name: `layout ${path}`, layout, timeoutMs };
+    }),
+    ...mirrors,
+    { kind: 'origin', name: `origin ${host}`, origin, timeoutMs: originTimeoutMs },
+  ];
 }
 
 /**

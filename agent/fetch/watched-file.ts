@@ -1,3 +1,4 @@
+import { type BigIntStats, statSync } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 
 /** A file as it was last read. */
@@ -28,6 +29,18 @@ export class WatchedFile<Value> {
     this.#parse = options.parse;
   }
 
+  /** What `read` would give, where the file has not changed since or is not there. Undefined says nothing. */
+  atHand(): FileReading<Value> | undefined {
+    let stats: BigIntStats | undefined;
+    try {
+      stats = statSync(this.#path, { bigint: true, throwIfNoEntry: false });
+    } catch {
+      return undefined;
+    }
+    if (stats === undefined) return { kind: 'missing' };
+    return this.#content?.stamp === stampOf(stats) ? { kind: 'read', ...this.#content } : undefined;
+  }
+
   /** Throws RangeError when it is too large, what the file system throws, and what `parse` throws. */
   async read(): Promise<FileReading<Value>> {
     const stamp = await this.#stamp();
@@ -45,12 +58,15 @@ export class WatchedFile<Value> {
       if (stats.size > this.#maxSizeBytes) {
         throw new RangeError(`it is larger than ${this.#maxSizeBytes} bytes`);
       }
-      const { dev, ino, size, mtimeNs, ctimeNs } = stats;
-      return [dev, ino, size, mtimeNs, ctimeNs].join(' ');
+      return stampOf(stats);
     } catch (error) {
       const code: unknown = error instanceof Error && 'code' in error ? error.code : undefined;
       if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
       throw error;
     }
   }
+}
+
+function stampOf({ dev, ino, size, mtimeNs, ctimeNs }: BigIntStats): string {
+  return [dev, ino, size, mtimeNs, ctimeNs].join(' ');
 }

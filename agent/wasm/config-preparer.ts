@@ -25,6 +25,16 @@ export class ConfigPreparer {
     this.#preflight = options.preflight;
   }
 
+  /**
+   * What `prepare` would give, where the module can be had in this very turn. Undefined says nothing: ask `prepare`.
+   * Throws FetchError `policy_refused`.
+   */
+  atHand(plan: WasmPlan, envelope: ConfigEnvelope): ReadyConfig | undefined {
+    if (plan.kind !== 'fetch') return undefined;
+    const module = this.#gate.atHand(plan.request);
+    return module && this.#rewritten(plan, envelope, module, this.#gate.generation);
+  }
+
   /** Throws FetchError. The policy may change while it runs: compare `generation` before use. */
   async prepare(
     plan: WasmPlan,
@@ -34,14 +44,7 @@ export class ConfigPreparer {
     const { generation } = this.#gate;
     if (plan.kind === 'fetch') {
       const module = await this.#gate.fetch(plan.request, options);
-      const config: PreparedConfig = {
-        bytes: plan.rewrite(module.path),
-        envelope,
-        moduleDigest: module.digest,
-        module: this.#gate.judgedModule(plan.request.url, module),
-      };
-      this.#gate.pass(config.module);
-      return { config, module, generation };
+      return this.#rewritten(plan, envelope, module, generation);
     }
     const module = await this.#gate.passLocal(plan, options);
     if (plan.kind === 'local') await this.#preflight.passLocal(plan.module);
@@ -50,5 +53,21 @@ export class ConfigPreparer {
       module: undefined,
       generation,
     };
+  }
+
+  #rewritten(
+    plan: Extract<WasmPlan, { readonly kind: 'fetch' }>,
+    envelope: ConfigEnvelope,
+    module: FetchedModule,
+    generation: unknown,
+  ): ReadyConfig {
+    const config: PreparedConfig = {
+      bytes: plan.rewrite(module.path),
+      envelope,
+      moduleDigest: module.digest,
+      module: this.#gate.judgedModule(plan.request.url, module),
+    };
+    this.#gate.pass(config.module);
+    return { config, module, generation };
   }
 }

@@ -28,12 +28,20 @@ export class ModulePreflight {
   readonly #options: ModulePreflightOptions;
   /** By digest and limit: verdicts depend on nothing else. */
   readonly #verdicts = new LRUCache<string, Promise<Verdict>>({ max: maxVerdictCount });
+  /** Those of `#verdicts` that are worked out. */
+  readonly #settledVerdicts = new LRUCache<string, Verdict>({ max: maxVerdictCount });
   readonly #toldWarnings = new LRUCache<string, true>({ max: maxKnownWarningCount });
   /** Verdicts are shared: nobody alone may end the work on one, which takes milliseconds. */
   readonly #signal = new AbortController().signal;
 
   constructor(options: ModulePreflightOptions) {
     this.#options = options;
+  }
+
+  /** Whether it is known already that `passStored` would pass a module, and has nothing to say of it. */
+  isKnownGood({ digest }: { readonly digest: Sha256 }): boolean {
+    const verdict = this.#settledVerdicts.get(verdictKey(digest, this.#maxMemoryPages()));
+    return verdict?.kind === 'accepted' && verdict.warnings.length === 0;
   }
 
   /**
@@ -84,13 +92,16 @@ export class ModulePreflight {
   }
 
   #cached(digest: Sha256, maxMemoryPages: number, judge: () => Promise<Verdict>): Promise<Verdict> {
-    const key = `${digest} ${maxMemoryPages}`;
+    const key = verdictKey(digest, maxMemoryPages);
     const known = this.#verdicts.get(key);
     if (known !== undefined) return known;
     const made = judge();
     this.#verdicts.set(key, made);
-    // A file that could not be read may be readable next time.
-    made.catch(() => this.#verdicts.delete(key));
+    made.then(
+      (verdict) => this.#settledVerdicts.set(key, verdict),
+      // A file that could not be read may be readable next time.
+      () => this.#verdicts.delete(key),
+    );
     return made;
   }
 
@@ -119,6 +130,10 @@ export class ModulePreflight {
     this.#toldWarnings.set(key, true);
     this.#options.log.warn('Wasm module may not run as it is meant', { module: what, code, reason: message });
   }
+}
+
+function verdictKey(digest: Sha256, maxMemoryPages: number): string {
+  return `${digest} ${maxMemoryPages}`;
 }
 
 function describe(reasons: readonly Refusal[]): string {

@@ -41,7 +41,8 @@ export class PluginWork {
 
   /** Makes the newest config of a plugin ready; then `prepared` or `preparation-failed` is applied. */
   prepare(name: string, plugin: Plugin, push: number, onEnd: () => void): void {
-    this.track(this.#prepare(name, plugin, push).finally(onEnd));
+    if (this.#prepareAtHand(name, plugin, push)) onEnd();
+    else this.track(this.#prepare(name, plugin, push).finally(onEnd));
   }
 
   /** A preparation that must not come to anything: it ends, and has failed for this reason. */
@@ -108,10 +109,32 @@ export class PluginWork {
     while (this.#running.size > 0) await Promise.allSettled(this.#running);
   }
 
+  /** Updates come a hundred in one push, and their module is mostly in the cache. False: this one takes time. */
+  #prepareAtHand(name: string, plugin: Plugin, push: number): boolean {
+    const { plan, envelope } = plugin;
+    const { preparer, metrics, now } = this.#options;
+    if (this.#isClosed || plan === undefined || plan.kind === 'refused') return false;
+    // On a first load it is looked for what stands in, too.
+    if (plugin.state.acknowledged === undefined) return false;
+    const startedAtMs = now();
+    let ready: ReadyConfig | undefined;
+    try {
+      ready = preparer.atHand(plan, envelope);
+    } catch (error) {
+      this.#fail(name, plugin, push, { plan, seconds: Math.max(0, now() - startedAtMs) / 1_000 }, error);
+      return true;
+    }
+    if (ready === undefined) return false;
+    const durationMs = Math.max(0, now() - startedAtMs);
+    if (ready.module !== undefined) metrics.plugins.fetchEnded(ready.module.source, durationMs / 1_000);
+    this.#takePrepared(name, plugin, push, plan, ready, durationMs);
+    return true;
+  }
+
   async #prepare(name: string, plugin: Plugin, push: number): Promise<void> {
     const { plan, envelope } = plugin;
     if (plan === undefined || plan.kind === 'refused') return;
-    const { gate, kept, rejected, metrics, now, apply } = this.#options;
+    const { gate, kept, now, apply } = this.#options;
     const controller = new AbortController();
     const { signal } = controller;
     plugin.preparations.set(push, controller);
@@ -121,25 +144,9 @@ export class PluginWork {
     const standIn = plugin.state.acknowledged === undefined ? kept.find(name, envelope) : undefined;
     const hold = this.#startHold(name, plugin, push, plan, standIn, signal);
     try {
-      const { config, module } = await this.#obtain(plan, plugin, signal, async () =>
-        this.#addKept(name, push, standIn),
-      );
+      const ready = await this.#obtain(plan, plugin, signal, async () => this.#addKept(name, push, standIn));
       if (signal.aborted || this.#isClosed) return;
-      const fetchDurationMs = Math.max(0, now() - startedAtMs);
-      if (module !== undefined) plugin.record = { ...plugin.record, module, fetchDurationMs };
-      metrics.conversion(plan.kind === 'fetch' ? 'success' : 'no_remote_load');
-      const refusal = rejected.reason(config.bytes);
-      if (refusal === undefined) {
-        const none = { lastError: undefined, lastErrorAtMs: undefined, nextRetryAtMs: undefined };
-        plugin.record = { ...plugin.record, ...none };
-        apply(name, { kind: 'prepared', push, config });
-      } else {
-        noteFailure(plugin, refusal, now());
-        plugin.refusedDigest = module?.digest;
-        const failure = { reason: refusal, isRetryable: false, isReplacing: false };
-        apply(name, { kind: 'preparation-failed', push, ...failure });
-      }
-      this.#planRecheck(name, plugin, push, module?.recheckAfterMs);
+      this.#takePrepared(name, plugin, push, plan, ready, Math.max(0, now() - startedAtMs));
     } catch (error) {
       const seconds = Math.max(0, now() - startedAtMs) / 1_000;
       await this.#addKept(name, push, standIn);
@@ -152,6 +159,31 @@ export class PluginWork {
       // The next try of the same push may have begun.
       if (plugin.preparations.get(push) === controller) plugin.preparations.delete(push);
     }
+  }
+
+  #takePrepared(
+    name: string,
+    plugin: Plugin,
+    push: number,
+    plan: WasmPlan,
+    { config, module }: ReadyConfig,
+    fetchDurationMs: number,
+  ): void {
+    const { rejected, metrics, now, apply } = this.#options;
+    if (module !== undefined) plugin.record = { ...plugin.record, module, fetchDurationMs };
+    metrics.conversion(plan.kind === 'fetch' ? 'success' : 'no_remote_load');
+    const refusal = rejected.reason(config.bytes);
+    if (refusal === undefined) {
+      const none = { lastError: undefined, lastErrorAtMs: undefined, nextRetryAtMs: undefined };
+      plugin.record = { ...plugin.record, ...none };
+      apply(name, { kind: 'prepared', push, config });
+    } else {
+      noteFailure(plugin, refusal, now());
+      plugin.refusedDigest = module?.digest;
+      const failure = { reason: refusal, isRetryable: false, isReplacing: false };
+      apply(name, { kind: 'preparation-failed', push, ...failure });
+    }
+    this.#planRecheck(name, plugin, push, module?.recheckAfterMs);
   }
 
   /** A ready config, judged by the policy that is in force in this very turn. Throws FetchError. */

@@ -55,6 +55,12 @@ export class PolicyGate implements ModuleSource {
     return this.#policy.current;
   }
 
+  /** As `fetch`, of what the source has at hand. */
+  atHand(request: ModuleRequest): FetchedModule | undefined {
+    const decision = decideModule(this.#policy.current, { kind: 'remote', url: request.url });
+    return decision.allowed ? this.#source.atHand(request) : undefined;
+  }
+
   /**
    * The module of the source, where the policy allows its URL. What the module itself must prove is for `pass`, and a
    * policy that changes meanwhile for the caller to see (`generation`). Throws FetchError `policy_refused`, and what the

@@ -48,6 +48,21 @@ export function blobStoreContract(name: string, open: (opening: StoreOpening) =>
       assert.equal(store.blobCount, 1);
     });
 
+    test('a blob that is known to be good is at hand, and nothing else', async (t) => {
+      const { store, clock, folder } = await started(t);
+      const blob = await ingestBytes(store, content('at hand', 1_000));
+      assert.deepEqual(store.atHand(blob.digest), blob);
+      assert.equal(store.atHand('b'.repeat(64)), undefined);
+      assert.equal(store.atHand('no digest'), undefined);
+      await store.close();
+      assert.equal(store.atHand(blob.digest), undefined);
+      const next = await open({ folder, clock, graceMs });
+      t.after(() => next.close());
+      assert.equal(next.atHand(blob.digest), undefined, 'it is not verified yet');
+      assert.deepEqual(await next.get(blob.digest), blob);
+      assert.deepEqual(next.atHand(blob.digest), blob);
+    });
+
     test('content of no bytes is content', async (t) => {
       const { store } = await started(t);
       await using ingest = await store.beginIngest({ maxSizeBytes: 0 });

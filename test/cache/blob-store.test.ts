@@ -111,6 +111,21 @@ describe('the files of a store', () => {
     assert.ok((await namedFiles(folder)).every(({ name, digest }) => name === digest));
   });
 
+  test('a blob is at hand only while its file is the one that was verified', async (t) => {
+    const folder = await temporaryFolder(t);
+    const store = await openStore(t, { folder });
+    const [cutOne, goneOne] = [
+      await ingestBytes(store, content('cut', 1_000)),
+      await ingestBytes(store, content('gone', 1_000)),
+    ];
+    for (const { digest } of [cutOne, goneOne]) assert.notEqual(store.atHand(digest), undefined);
+    await cut(cutOne.path, 999);
+    await rm(goneOne.path);
+    for (const { digest } of [cutOne, goneOne]) assert.equal(store.atHand(digest), undefined);
+    assert.equal(await store.get(cutOne.digest), undefined);
+    assert.equal(await store.get(goneOne.digest), undefined);
+  });
+
   test('folders that vanish while a store runs are made again', async (t) => {
     const folder = await temporaryFolder(t);
     const store = await openStore(t, { folder });

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -122,24 +123,28 @@ export class FetchFixture implements AsyncDisposable {
     await this.#start();
   }
 
+  /** What is said to be at hand beforehand must be what comes, from the cache. */
   async fetch(
     url: string,
     request: Partial<ModuleRequest> = {},
     signal?: AbortSignal,
   ): Promise<FetchedModule> {
-    return this.source.fetch(
-      {
-        resourceName: 'plugin',
-        url,
-        sha256: undefined,
-        timeoutMs: 20_000,
-        pullPolicy: 'unspecified',
-        pullSecret: undefined,
-        pluginResourceVersion: '',
-        ...request,
-      },
-      { signal: signal ?? new AbortController().signal },
-    );
+    const whole = wholeRequest(url, request);
+    let digestAtHand: string | undefined;
+    this.source.atHand(whole, ({ digest }) => {
+      digestAtHand = digest;
+      return false;
+    });
+    const fetched = await this.source.fetch(whole, { signal: signal ?? new AbortController().signal });
+    if (digestAtHand !== undefined) {
+      assert.deepEqual([fetched.source, fetched.isStale, fetched.digest], ['cache', undefined, digestAtHand]);
+    }
+    return fetched;
+  }
+
+  /** The module of the same request, where it is at hand. */
+  atHand(url: string, request: Partial<ModuleRequest> = {}): FetchedModule | undefined {
+    return this.source.atHand(wholeRequest(url, request), () => true);
   }
 
   /** The samples of the module metrics, without the prefix, in order. */
@@ -182,4 +187,17 @@ export class FetchFixture implements AsyncDisposable {
     await this.#stop();
     if (!this.#isFolderKept) await rm(this.folder, { recursive: true, force: true });
   }
+}
+
+function wholeRequest(url: string, request: Partial<ModuleRequest>): ModuleRequest {
+  return {
+    resourceName: 'plugin',
+    url,
+    sha256: undefined,
+    timeoutMs: 20_000,
+    pullPolicy: 'unspecified',
+    pullSecret: undefined,
+    pluginResourceVersion: '',
+    ...request,
+  };
 }

@@ -35,6 +35,35 @@ describe('the module cache', () => {
     ]);
   });
 
+  it('has a cached module at hand, as a fetch would give it, and counts it as that', async () => {
+    const registry = new ImageRegistry();
+    await push(registry, one, 'v1', 'latest');
+    await using server = await startWebServer(registry.handle);
+    await using fixture = await FetchFixture.open();
+    const url = `oci://${server.host}/plugin:v1`;
+    assert.equal(fixture.atHand(url), undefined);
+    await fixture.fetch(url);
+    await fixture.fetch(`oci://${server.host}/plugin:latest`, { pluginResourceVersion: '1' });
+    const samples = await fixture.samples();
+    const atHand = fixture.atHand(url, { resourceName: 'other' });
+    assert.notEqual(atHand, undefined);
+    assert.notDeepEqual(await fixture.samples(), samples, 'it counts');
+    assert.deepEqual(atHand, await fixture.fetch(url, { resourceName: 'other' }));
+    assert.deepEqual((await fixture.samples())[2], 'cache_lookup_count{hit="true"} 3');
+    const missing: readonly (readonly [string, string, Parameters<typeof fixture.atHand>[1]])[] = [
+      ['a tag that was not asked for', 'plugin:v2', {}],
+      ['a newer version of a config that wants what is new', 'plugin:latest', { pluginResourceVersion: '2' }],
+      ['another digest', 'plugin:v1', { sha256: 'c'.repeat(64) }],
+      ['a digest that is none', 'plugin:v1', { sha256: 'nonsense' }],
+      ['a pull secret that is none', 'plugin:v1', { pullSecret: 'nonsense' }],
+    ];
+    const before = await fixture.samples();
+    for (const [what, path, request] of missing) {
+      assert.equal(fixture.atHand(`oci://${server.host}/${path}`, request), undefined, what);
+    }
+    assert.deepEqual(await fixture.samples(), before, 'what is not at hand counts when it is fetched');
+  });
+
   it('pulls again by the resource version only where the policy asks for it', async () => {
     const cases = [
       // policy, tag, version unchanged, then changed: which content comes

@@ -33,6 +33,9 @@ const failOpen = 3;
 class ScriptedSource implements ModuleSource {
   readonly answers: (() => FetchedModule)[] = [];
 
+  /** Nothing is: each answer is the test's. */
+  atHand(): undefined {}
+
   async fetch(_request: ModuleRequest): Promise<FetchedModule> {
     const answer = this.answers.shift();
     if (answer === undefined) throw new Error('the test has no answer for this request');

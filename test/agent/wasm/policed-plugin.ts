@@ -76,6 +76,7 @@ export class PolicedPlugin {
     this.#index = index;
     this.#policy.current = policy;
     const source: ModuleSource = {
+      atHand: () => undefined,
       fetch: async (request, { signal }) =>
         new Promise((resolve, reject) => {
           signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });

@@ -60,7 +60,10 @@ class PolledPlugin implements AsyncDisposable {
     const log = new LogRoot({ format: 'text', levels: new Map(), write: () => undefined }).scope('test');
     const metrics = new WasmMetrics(polled.metrics);
     polled.rollouts = new PluginRollouts({
-      source: fixture.source,
+      source: {
+        atHand: (request) => fixture.source.atHand(request, () => true),
+        fetch: (request, options) => fixture.source.fetch(request, options),
+      },
       preflight: new ModulePreflight({ metrics: metrics.plugins, log }),
       store: fixture.store,
       lastKnownGood: new LastKnownGood({ index }),

@@ -286,10 +286,15 @@ export class EcdsWorld {
   #start(): PluginRollouts {
     const log = new LogRoot({ format: 'text', levels: new Map(), write: () => undefined }).scope('test');
     const source: ModuleSource = {
+      // Some are in the cache, and need no fetch.
+      atHand: ({ url }) => {
+        const [name, generation] = moduleNameOf(url);
+        return generation % 3 === 1 ? this.#found(name, generation) : undefined;
+      },
       fetch: ({ url }, { signal }) =>
         new Promise((resolve, reject) => {
-          const [, name = '', generation = ''] = /(\w)-(\d+)$/.exec(url) ?? [];
-          const fetch: Fetch = { name, generation: Number(generation), signal, resolve, reject };
+          const [name, generation] = moduleNameOf(url);
+          const fetch: Fetch = { name, generation, signal, resolve, reject };
           this.#fetches.push(fetch);
           const drop = (): void => {
             this.#fetches = this.#fetches.filter((other) => other !== fetch);
@@ -654,16 +659,20 @@ export class EcdsWorld {
     const fetch = this.#fetches[pick % Math.max(1, this.#fetches.length)];
     if (fetch === undefined) return;
     this.#fetches = this.#fetches.filter((other) => other !== fetch);
-    const id = `${fetch.name}-${fetch.generation}`;
+    fetch.resolve(this.#found(fetch.name, fetch.generation));
+  }
+
+  #found(name: string, generation: number): FetchedModule {
+    const id = `${name}-${generation}`;
     this.#verified.add(id);
-    fetch.resolve({
-      path: `/modules/${id}${this.#badGenerations.has(fetch.generation) ? '-bad' : ''}.wasm`,
+    return {
+      path: `/modules/${id}${this.#badGenerations.has(generation) ? '-bad' : ''}.wasm`,
       digest: 'a'.repeat(64),
       checksum: 'a'.repeat(64),
       sizeBytes: 8,
       source: 'oci',
       matchedPin: undefined,
-    });
+    };
   }
 
   #failed(pick: number, code: FetchError['code']): void {
@@ -730,4 +739,10 @@ function offeredOf(bytes: string): Offered {
   const [, action] = /wasm-default-(allow|deny)/.exec(bytes) ?? [];
   assert.ok(action === 'allow' || action === 'deny', `neither a module nor a stand-in: ${bytes}`);
   return { kind: action };
+}
+
+/** Name and generation of the plugin whose module the URL names. */
+function moduleNameOf(url: string): readonly [string, number] {
+  const [, name = '', generation = ''] = /(\w)-(\d+)$/.exec(url) ?? [];
+  return [name, Number(generation)];
 }

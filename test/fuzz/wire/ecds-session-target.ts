@@ -35,6 +35,8 @@ class RandomSource implements ModuleSource {
     this.#random = random;
   }
 
+  atHand(): undefined {}
+
   fetch(): Promise<FetchedModule> {
     if (this.#random.chance(0.3)) return Promise.reject(new FetchError('bad_url', 'fuzz'));
     return Promise.resolve({
