@@ -11,14 +11,23 @@ export interface CommandResult {
   readonly stderr: string;
 }
 
+/** How a command is run. */
+export interface CommandOptions {
+  /** All it has beside PATH. */
+  readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+  /** Sent to the command when `isDue` resolves. */
+  readonly interruption?: { readonly name: NodeJS.Signals; readonly isDue: Promise<void> };
+}
+
 /** Runs the command line to its end, with nothing of the test's environment but PATH. */
 export async function runCommand(
   words: readonly string[],
-  options: { readonly env?: Readonly<Record<string, string>>; readonly cwd?: string } = {},
+  { env, cwd, interruption }: CommandOptions = {},
 ): Promise<CommandResult> {
   const child = spawn(process.execPath, [main, ...words], {
-    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
-    env: { PATH: process.env['PATH'], ...options.env },
+    ...(cwd === undefined ? {} : { cwd }),
+    env: { PATH: process.env['PATH'], ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: 30_000,
     killSignal: 'SIGKILL',
@@ -30,8 +39,13 @@ export async function runCommand(
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     output.stderr += text;
   });
-  const { promise, resolve, reject } = Promise.withResolvers<number | null>();
+  const { promise: ended, resolve, reject } = Promise.withResolvers<number | null>();
   child.once('error', reject);
   child.once('close', resolve);
-  return { code: await promise, ...output };
+  if (interruption !== undefined) {
+    // A command that ends before tells so by its code.
+    await Promise.race([interruption.isDue, ended]);
+    child.kill(interruption.name);
+  }
+  return { code: await ended, ...output };
 }

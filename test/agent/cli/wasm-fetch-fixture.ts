@@ -1,16 +1,11 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { temporaryFolder } from '../../cache/store-fixture.ts';
 import { importedLog, pluginModule } from '../../support/wasm-fixtures/plugin-module.ts';
 import { ImageRegistry } from '../fetch/image-registry.ts';
 import { answer, startWebServer, type WebServer } from '../fetch/web-server.ts';
 import { type CommandResult, runCommand } from './command-process.ts';
-
-const main = fileURLToPath(new URL('../../../agent/cli/main.ts', import.meta.url));
 
 /** What an inspection tells as JSON, as far as tests look. */
 export interface InspectionDocument {
@@ -98,24 +93,7 @@ export class FetchCommands {
     name: NodeJS.Signals,
     isDue: Promise<void>,
   ): Promise<CommandResult> {
-    const child = spawn(process.execPath, [main, 'wasm', ...words], {
-      env: { PATH: process.env['PATH'], ...this.#env() },
-      stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: 30_000,
-      killSignal: 'SIGKILL',
-    });
-    const output = { stdout: '', stderr: '' };
-    child.stdout.setEncoding('utf8').on('data', (text: string) => {
-      output.stdout += text;
-    });
-    child.stderr.setEncoding('utf8').on('data', (text: string) => {
-      output.stderr += text;
-    });
-    const closed = once(child, 'close') as Promise<[number | null]>;
-    await isDue;
-    child.kill(name);
-    const [code] = await closed;
-    return { code, ...output };
+    return runCommand(['wasm', ...words], { env: this.#env(), interruption: { name, isDue } });
   }
 
   #env(): Readonly<Record<string, string>> {
