@@ -1,4 +1,4 @@
-import { createCertificateAuthority } from '../support/certificate.ts';
+import { Authority } from '../support/certificate-authority/authority.ts';
 import type { ClientTarget, ExpectedPush } from './ads-client.ts';
 import type { XdsMode } from './discovery-wire.ts';
 import type { LoadClientCalls } from './load-client.ts';
@@ -60,8 +60,8 @@ export class LoadSide implements AsyncDisposable {
         new URL('module-origin.ts', import.meta.url),
       ),
     };
-    const authority = options.isTls ? createCertificateAuthority() : undefined;
-    const tls = authority?.issue({ hosts: [serverName, 'localhost'] });
+    const authority = options.isTls ? Authority.createRoot() : undefined;
+    const tls = authority?.issue([serverName, 'localhost']);
     const { port } = await parts.server.call('start', tls === undefined ? {} : { tls });
     await parts.origin.call('start', undefined);
     const upstreamTls =

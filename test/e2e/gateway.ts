@@ -1,7 +1,6 @@
 import type { TestContext } from 'node:test';
 import { type AgentOptions, type AgentPorts, AgentProcess } from '../support/agent-process.ts';
 import { type Backend, startBackend } from '../support/backend.ts';
-import { type CertificateAuthority, createCertificateAuthority } from '../support/certificate.ts';
 import { Authority } from '../support/certificate-authority/authority.ts';
 import { CaServer } from '../support/certificate-authority/ca-server.ts';
 import { ControlPlane } from '../support/control-plane/control-plane.ts';
@@ -102,8 +101,8 @@ export class Gateway {
     const backend = await startBackend();
     test.after(() => backend.close());
     const world = gatewayWorld({ listenerPort, backendPort: backend.port, kind: options.kind ?? 'http' });
-    const authority = options.tls === true ? createCertificateAuthority() : undefined;
-    const served = authority?.issue({ hosts: [istiodHost] });
+    const authority = options.tls === true ? Authority.createRoot() : undefined;
+    const served = authority?.issue([istiodHost]);
     const tls =
       served === undefined || authority === undefined
         ? {}
@@ -285,8 +284,8 @@ export class Gateway {
 }
 
 /** What the pod has on its volumes: istiod's root, the token, and a provisioned certificate. */
-async function writeMeshIdentity(workspace: Workspace, authority: CertificateAuthority): Promise<void> {
-  const client = authority.issue({ hosts: ['gateway.default'] });
+async function writeMeshIdentity(workspace: Workspace, authority: Authority): Promise<void> {
+  const client = authority.issue(['gateway.default']);
   await workspace.write('var/run/secrets/istio/root-cert.pem', authority.certificate);
   await workspace.write('var/run/secrets/tokens/istio-token', 'the-token\n');
   await workspace.write('certs/root-cert.pem', authority.certificate);

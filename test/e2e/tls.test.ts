@@ -12,7 +12,7 @@ for (const mode of modes) {
       assert.deepEqual(stream.metadata['authorization'], ['Bearer the-token']);
       assert.deepEqual(stream.metadata['clusterid'], ['Kubernetes']);
       assert.equal(stream.authority, 'istiod.istio-system.svc');
-      assert.equal(stream.clientCertificateName, 'gateway.default');
+      assert.equal(stream.clientCertificateNames, 'DNS:gateway.default');
       const { path } = await buildPlugin();
       const image = { repository: 'wasm/basic_auth', tag: '1', layout: 'compat', wasm: path } as const;
       const { url } = await gateway.registry.pushImage(image);

@@ -4,7 +4,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { describe, test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
 import { extract } from 'tar-stream';
-import { createCertificateAuthority } from '../support/certificate.ts';
+import { Authority } from '../support/certificate-authority/authority.ts';
 import { type HttpAnswer, type HttpGetOptions, httpGet } from '../support/http-get.ts';
 import {
   dockerListType,
@@ -198,8 +198,8 @@ describe('the registry', () => {
   });
 
   test('speaks TLS with a certificate of its own authority', async () => {
-    const authority = createCertificateAuthority();
-    const tls = authority.issue({ hosts: ['127.0.0.1', 'localhost'] });
+    const authority = Authority.createRoot();
+    const tls = authority.issue(['127.0.0.1', 'localhost']);
     await using registry = await Registry.start({ tls });
     assert.equal((await get(registry, '', { ca: authority.certificate })).status, 200);
     await assert.rejects(get(registry, ''), /unable to verify|self-signed/);

@@ -6,13 +6,13 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { createCertificateAuthority } from '../../support/certificate.ts';
+import { Authority } from '../../support/certificate-authority/authority.ts';
 import { wasmModule } from './module-bytes.ts';
 import { startWebServer } from './web-server.ts';
 
 const program = fileURLToPath(new URL('default-roots-process.ts', import.meta.url));
-const own = createCertificateAuthority('Own authority');
-const other = createCertificateAuthority('Other authority');
+const own = Authority.createRoot('Own authority');
+const other = Authority.createRoot('Other authority');
 
 describe('TLS to an origin without a CA file of its own', () => {
   const table: readonly (readonly [string, Readonly<Record<string, string>>, string])[] = [
@@ -34,7 +34,7 @@ describe('TLS to an origin without a CA file of its own', () => {
           (_, response) => {
             response.end(wasmModule());
           },
-          own.issue({ hosts: ['127.0.0.1'] }),
+          own.issue(['127.0.0.1']),
         );
         try {
           await writeFile(join(folder, 'own.pem'), own.certificate);

@@ -9,7 +9,7 @@ import { EgressGuard } from '../../../agent/fetch/egress-guard.ts';
 import { HttpClient, type HttpRequest, type HttpResponse } from '../../../agent/fetch/http-client.ts';
 import { InsecureHosts } from '../../../agent/fetch/insecure-hosts.ts';
 import type { OutboundProxy } from '../../../agent/fetch/proxy-choice.ts';
-import { createCertificateAuthority } from '../../support/certificate.ts';
+import { Authority } from '../../support/certificate-authority/authority.ts';
 import { namesLookup, noProxies } from './fetch-fixture.ts';
 import { answer, startWebServer, type WebServer } from './web-server.ts';
 
@@ -71,8 +71,8 @@ async function startProxy(
 
 describe('the http client', () => {
   it('verifies certificates against the trusted authorities and the name', async () => {
-    const authority = createCertificateAuthority();
-    const tls = authority.issue({ hosts: ['good.test'] });
+    const authority = Authority.createRoot();
+    const tls = authority.issue(['good.test']);
     await using server = await startWebServer((_, response) => answer(response, 200, 'hello'), tls);
     const names = { 'good.test': ['127.0.0.1'], 'bad.test': ['127.0.0.1'] };
     // Before the test's authority comes in, not with the first connection.
@@ -94,7 +94,7 @@ describe('the http client', () => {
   });
 
   it('leaves certificates unverified for listed hosts only, on each hop anew', async () => {
-    const tls = createCertificateAuthority().issue({ hosts: ['127.0.0.1'] });
+    const tls = Authority.createRoot().issue(['127.0.0.1']);
     await using second = await startWebServer((_, response) => answer(response, 200, 'second'), tls);
     await using first = await startWebServer(
       (_, response) => answer(response, 302, '', { location: second.url }),
@@ -177,7 +177,7 @@ describe('the http client', () => {
   });
 
   it('sends https through a tunnel and http as a whole URL, with the credentials of the proxy', async () => {
-    const tls = createCertificateAuthority().issue({ hosts: ['a.test'] });
+    const tls = Authority.createRoot().issue(['a.test']);
     await using target = await startWebServer((_, response) => answer(response, 200, 'through'), tls);
     await using proxy = await startProxy(() => target);
     const url = `http://user:p%40ss@${proxy.host}`;
@@ -208,7 +208,7 @@ describe('the http client', () => {
   });
 
   it('verifies the certificate of the target behind a proxy', async () => {
-    const tls = createCertificateAuthority().issue({ hosts: ['a.test'] });
+    const tls = Authority.createRoot().issue(['a.test']);
     await using target = await startWebServer((_, response) => answer(response, 200), tls);
     await using proxy = await startProxy(() => target);
     await using client = openClient({ proxies: { https: proxy.url } });

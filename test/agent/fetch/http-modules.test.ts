@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { describe, it } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import { createCertificateAuthority } from '../../support/certificate.ts';
+import { Authority } from '../../support/certificate-authority/authority.ts';
 import { FetchFixture } from './fetch-fixture.ts';
 import { componentHeader, sha256, tarOf, wasmModule } from './module-bytes.ts';
 import { answer, startWebServer } from './web-server.ts';
@@ -307,7 +307,7 @@ describe('modules from http', () => {
   });
 
   it('over TLS need a trusted certificate, or a listed host', async () => {
-    const tls = createCertificateAuthority().issue({ hosts: ['127.0.0.1'] });
+    const tls = Authority.createRoot().issue(['127.0.0.1']);
     await using server = await startWebServer((_, response) => answer(response, 200, module), tls);
     await using strict = await FetchFixture.open({
       config: { insecureRegistries: ['127.0.0.1', 'other:1'] },

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { describe, it } from 'node:test';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
-import { createCertificateAuthority } from '../../support/certificate.ts';
+import { Authority } from '../../support/certificate-authority/authority.ts';
 import { FetchFixture } from './fetch-fixture.ts';
 import {
   dockerManifest,
@@ -627,7 +627,7 @@ describe('modules from image registries', () => {
   });
 
   it('of a TLS registry with a certificate that nobody signed are fetched only from a listed host', async () => {
-    const tls = createCertificateAuthority().issue({ hosts: ['127.0.0.1'] });
+    const tls = Authority.createRoot().issue(['127.0.0.1']);
     const registry = new ImageRegistry();
     registry.image([{ mediaType: ociTarGzip, bytes: layer }], { tags: ['v1'] });
     await using server = await startWebServer(registry.handle, tls);

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
-import { type Certificate, createCertificateAuthority } from '../../support/certificate.ts';
+import { Authority, type KeyedCertificate } from '../../support/certificate-authority/authority.ts';
 import { ociIndex, ociManifest } from './image-registry.ts';
 import { sha256 } from './module-bytes.ts';
 import { answer, type SeenRequest, startWebServer } from './web-server.ts';
@@ -43,8 +43,8 @@ export interface RunningRegistry extends AsyncDisposable {
 
 export type RegistryRole =
   /** Asks for a password. */
-  | { readonly kind: 'private'; readonly tls?: Certificate }
-  | { readonly kind: 'public'; readonly tls?: Certificate }
+  | { readonly kind: 'private'; readonly tls?: KeyedCertificate }
+  | { readonly kind: 'public'; readonly tls?: KeyedCertificate }
   /** Asks for a token of a token server. */
   | { readonly kind: 'token'; readonly tokens: TokenServer }
   /** A pull-through cache of another one. */
@@ -184,8 +184,8 @@ export interface TokenServer extends AsyncDisposable {
 
 /** A token server under the name `auth.test`, for the one user. */
 export async function startTokenServer(): Promise<TokenServer> {
-  const authority = createCertificateAuthority('Ferry token authority');
-  const pair = authority.issue({ hosts: [tokenHost] });
+  const authority = Authority.createRoot('Ferry token authority');
+  const pair = authority.issue([tokenHost]);
   const identityToken = randomUUID();
   const password = `Basic ${Buffer.from(`${user.name}:${user.password}`).toString('base64')}`;
   const server = await startWebServer((request, response) => {
@@ -221,7 +221,7 @@ export async function startTokenServer(): Promise<TokenServer> {
 }
 
 /** A JSON web token (RFC 7519) signed with the key of a certificate, which it carries. */
-function webToken(pair: Certificate, claims: object): string {
+function webToken(pair: KeyedCertificate, claims: object): string {
   const now = Math.floor(Date.now() / 1000);
   const x5c = [new X509Certificate(pair.certificate).raw.toString('base64')];
   const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url');

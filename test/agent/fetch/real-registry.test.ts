@@ -3,7 +3,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { signatureTag } from '../../../agent/fetch/signature/simple-signing.ts';
-import { createCertificateAuthority } from '../../support/certificate.ts';
+import { Authority } from '../../support/certificate-authority/authority.ts';
 import { FetchFixture } from './fetch-fixture.ts';
 import { basic, ociManifest, ociTarGzip, pullSecret, wasmConfig, wasmContent } from './image-registry.ts';
 import { ImageSigner, simpleSigningType } from './image-signer.ts';
@@ -182,8 +182,8 @@ describe('modules from a real registry', () => {
 
   it('come over TLS of a private authority, and only with it', { skip: missing ?? false }, async () => {
     const module = wasmModule('tls');
-    const authority = createCertificateAuthority();
-    const tls = authority.issue({ hosts: ['127.0.0.1'] });
+    const authority = Authority.createRoot();
+    const tls = authority.issue(['127.0.0.1']);
     await using registry = await startRegistry({ kind: 'private', tls });
     const caFolder = join(registry.folder, 'ca');
     await mkdir(caFolder);

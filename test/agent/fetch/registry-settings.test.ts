@@ -6,7 +6,7 @@ import { delimiter, join } from 'node:path';
 import { describe, it } from 'node:test';
 import type { TLSSocket } from 'node:tls';
 import type { HostSettings } from '../../../agent/fetch/fetch-settings.ts';
-import { createCertificateAuthority } from '../../support/certificate.ts';
+import { Authority } from '../../support/certificate-authority/authority.ts';
 import { FetchFixture, type FixtureOptions } from './fetch-fixture.ts';
 import { ImageRegistry, ociTarGzip, pullSecret } from './image-registry.ts';
 import { pluginLayer, wasmModule } from './module-bytes.ts';
@@ -49,19 +49,19 @@ class Folder implements AsyncDisposable {
 
 describe('the authority of a registry', () => {
   it('is trusted for that registry, and its file is read again when it changes', async () => {
-    const authority = createCertificateAuthority();
+    const authority = Authority.createRoot();
     const registry = openRegistry('v2');
-    await using server = await startWebServer(registry.handle, authority.issue({ hosts: ['127.0.0.1'] }));
+    await using server = await startWebServer(registry.handle, authority.issue(['127.0.0.1']));
     await using folder = await Folder.make();
-    const caFile = await folder.write('ca.pem', createCertificateAuthority('Another authority').certificate);
+    const caFile = await folder.write('ca.pem', Authority.createRoot('Another authority').certificate);
     await using fixture = await open({ caFile });
     await assert.rejects(fixture.fetch(`oci://${server.host}/p:v1`), { code: 'tls' });
     await folder.write(
       'ca.pem',
-      `${createCertificateAuthority('Another authority').certificate}${authority.certificate}`,
+      `${Authority.createRoot('Another authority').certificate}${authority.certificate}`,
     );
     assert.equal((await fixture.fetch(`oci://${server.host}/p:v1`)).source, 'oci');
-    await folder.write('ca.pem', createCertificateAuthority('Another authority').certificate);
+    await folder.write('ca.pem', Authority.createRoot('Another authority').certificate);
     await assert.rejects(fixture.fetch(`oci://${server.host}/p:v2`, { sha256: 'a'.repeat(64) }), {
       code: 'tls',
     });
@@ -69,10 +69,10 @@ describe('the authority of a registry', () => {
 
   it('outweighs the star of WASM_INSECURE_REGISTRIES', async () => {
     const registry = openRegistry();
-    const tls = createCertificateAuthority().issue({ hosts: ['127.0.0.1'] });
+    const tls = Authority.createRoot().issue(['127.0.0.1']);
     await using server = await startWebServer(registry.handle, tls);
     await using folder = await Folder.make();
-    const caFile = await folder.write('ca.pem', createCertificateAuthority('Another authority').certificate);
+    const caFile = await folder.write('ca.pem', Authority.createRoot('Another authority').certificate);
     const config = { insecureRegistries: ['*'] };
     await using fixture = await open({ caFile }, { config });
     await assert.rejects(fixture.fetch(`oci://${server.host}/p:v1`), { code: 'tls' });
@@ -103,14 +103,14 @@ describe('the authority of a registry', () => {
 
 describe('a client certificate', () => {
   it('is shown to its registry, the new one after a change', async () => {
-    const authority = createCertificateAuthority();
+    const authority = Authority.createRoot();
     const registry = openRegistry();
     const shown: string[] = [];
-    const pair = authority.issue({ hosts: ['127.0.0.1'] });
+    const pair = authority.issue(['127.0.0.1']);
     await using strict = await startMutual(registry, pair, authority.certificate, shown);
     await using folder = await Folder.make();
     const caFile = await folder.write('ca.pem', authority.certificate);
-    const first = authority.issue({ hosts: ['first.test'] });
+    const first = authority.issue(['first.test']);
     const clientCertificate = {
       certFile: await folder.write('cert.pem', first.certificate),
       keyFile: await folder.write('key.pem', first.key),
@@ -119,7 +119,7 @@ describe('a client certificate', () => {
     await assert.rejects(without.fetch(`oci://${strict.host}/p:v1`));
     await using fixture = await open({ caFile, clientCertificate });
     assert.equal((await fixture.fetch(`oci://${strict.host}/p:v1`)).source, 'oci');
-    const second = authority.issue({ hosts: ['second.test'] });
+    const second = authority.issue(['second.test']);
     await folder.write('cert.pem', second.certificate);
     await assert.rejects(fixture.fetch(`oci://${strict.host}/p:v2`), {
       code: 'tls',
@@ -127,7 +127,7 @@ describe('a client certificate', () => {
     });
     await folder.write('key.pem', second.key);
     await assert.rejects(fixture.fetch(`oci://${strict.host}/p:v2`), { code: 'not_found' });
-    assert.deepEqual([...new Set(shown)], ['first.test', 'second.test']);
+    assert.deepEqual([...new Set(shown)], ['DNS:first.test', 'DNS:second.test']);
   });
 });
 
@@ -141,7 +141,7 @@ async function startMutual(
   const server = createServer(
     { key: pair.key, cert: pair.certificate, ca, requestCert: true, rejectUnauthorized: true },
     (message, response) => {
-      shown.push(String((message.socket as TLSSocket).getPeerCertificate().subject.CN));
+      shown.push(String((message.socket as TLSSocket).getPeerCertificate().subjectaltname));
       const { method = '', url: target = '', headers } = message;
       void registry.handle({ method, target, headers, body: '' }, response);
     },

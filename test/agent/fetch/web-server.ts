@@ -3,7 +3,7 @@ import { createServer } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { buffer } from 'node:stream/consumers';
-import type { Certificate } from '../../support/certificate.ts';
+import type { KeyedCertificate } from '../../support/certificate-authority/authority.ts';
 
 export interface SeenRequest {
   readonly method: string;
@@ -30,7 +30,7 @@ export interface WebServer extends AsyncDisposable {
 }
 
 /** A real HTTP(S) server on loopback that answers by a function. */
-export async function startWebServer(handle: Handler, tls?: Certificate): Promise<WebServer> {
+export async function startWebServer(handle: Handler, tls?: KeyedCertificate): Promise<WebServer> {
   const requests: SeenRequest[] = [];
   const waiting = new Set<() => void>();
   const listener = (message: IncomingMessage, response: ServerResponse): void => {

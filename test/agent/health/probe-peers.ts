@@ -6,7 +6,7 @@ import { type AddressInfo, createServer as createTcpServer, type Server, type So
 import type { TestContext } from 'node:test';
 import { Server as GrpcServer, ServerCredentials } from '@grpc/grpc-js';
 import { fromJSON } from '@grpc/proto-loader';
-import { createCertificateAuthority } from '../../support/certificate.ts';
+import { Authority } from '../../support/certificate-authority/authority.ts';
 
 /** A peer of probes, closed when the test ends. */
 export interface Peer {
@@ -50,7 +50,7 @@ export async function startTlsPeer(
   options: { readonly isHttp2?: boolean } = {},
 ): Promise<Peer> {
   // For another name, and expired: probes look at neither.
-  const leaf = createCertificateAuthority().issue({ hosts: ['other.example'], notAfter: new Date(0) });
+  const leaf = Authority.createRoot().issue(['other.example'], { notAfter: new Date(0) });
   const identity = { key: leaf.key, cert: leaf.certificate };
   if (options.isHttp2 === false) return listen(t, createHttpsServer(identity, handle as never), '127.0.0.1');
   const server = createSecureServer({ ...identity, allowHTTP1: true }, handle);

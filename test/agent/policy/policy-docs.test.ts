@@ -5,7 +5,7 @@ import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { decideModule } from '../../../agent/policy/policy.ts';
-import { createCertificateAuthority } from '../../support/certificate.ts';
+import { Authority } from '../../support/certificate-authority/authority.ts';
 import { policyOf, problemsOf } from './policy-fixture.ts';
 import { publicKeyPem, trustedRootJson } from './signer-fixture.ts';
 
@@ -14,8 +14,8 @@ const fromRoot = (path: string): string => fileURLToPath(new URL(`../../../${pat
 const page = await readFile(fromRoot('docs/policy.md'), 'utf8');
 const examples = [...page.matchAll(/```yaml\n([^]*?)```/g)].map(([, text = '']) => text);
 
-const authority = createCertificateAuthority();
-const client = authority.issue({ hosts: ['client.test'] });
+const authority = Authority.createRoot();
+const client = authority.issue(['client.test']);
 /** The files that the examples name. */
 const others = {
   'release.pub': publicKeyPem,

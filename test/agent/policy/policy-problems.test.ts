@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 import * as fc from 'fast-check';
 import { loadPolicyFile, parsePolicy } from '../../../agent/policy/policy-file.ts';
 import { formatPolicyProblem, PolicyFileError } from '../../../agent/policy/policy-problem.ts';
-import { createCertificateAuthority } from '../../support/certificate.ts';
+import { Authority } from '../../support/certificate-authority/authority.ts';
 import { allowAll, createPolicyFolder, denyAll, digestA, load, problemsOf } from './policy-fixture.ts';
 
 /** A text after the two lines that every document needs, with a mark where its one problem is told; path; words. */
@@ -344,7 +344,7 @@ const faults: readonly Fault[] = [
 
 const mark = '¦';
 
-const authority = createCertificateAuthority();
+const authority = Authority.createRoot();
 const { privateKey: secretKey, publicKey } = generateKeyPairSync('ec', {
   namedCurve: 'P-256',
   publicKeyEncoding: { type: 'spki', format: 'pem' },
@@ -577,7 +577,7 @@ describe('a secret in a policy file', () => {
     const password = 'hunter2-password';
     const auth = Buffer.from(`user:${password}`).toString('base64');
     const text = `${denyAll}registries:\n  reg.test: { credentialsFile: auth.json, clientCertificate: { certFile: c.pem, keyFile: k.pem } }\n`;
-    const client = authority.issue({ hosts: ['client.test'] });
+    const client = authority.issue(['client.test']);
     const loaded = await load(text, {
       'auth.json': JSON.stringify({ auths: { 'reg.test': { auth } } }),
       'c.pem': client.certificate,

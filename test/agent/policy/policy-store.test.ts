@@ -6,7 +6,7 @@ import { decideModule } from '../../../agent/policy/policy.ts';
 import { type Policy, permissivePolicy } from '../../../agent/policy/policy-data.ts';
 import { PolicyFileError } from '../../../agent/policy/policy-problem.ts';
 import { PolicyStore, type PolicyStoreOptions } from '../../../agent/policy/policy-store.ts';
-import { createCertificateAuthority } from '../../support/certificate.ts';
+import { Authority } from '../../support/certificate-authority/authority.ts';
 import { ConfigMapMount } from '../../support/config-map.ts';
 import { createKeptLog, type KeptLog } from './kept-log.ts';
 import { allowAll, createPolicyFolder, denyAll, type PolicyFolder } from './policy-fixture.ts';
@@ -175,13 +175,13 @@ describe('a changed policy file', () => {
   test('is in force also when only a file that it names has changed', async () => {
     const folder = await createPolicyFolder();
     const text = `${allowAll}registries: { reg.test: { caFile: tls/ca.pem } }\n`;
-    await folder.write('tls/ca.pem', createCertificateAuthority().certificate);
+    await folder.write('tls/ca.pem', Authority.createRoot().certificate);
     await folder.write('policy.yaml', text);
     await using scene = await openStore(folder);
     const { store } = scene;
     const before = store.current.revision;
     const changed = nextChange(store);
-    await folder.write('tls/ca.pem', createCertificateAuthority().certificate);
+    await folder.write('tls/ca.pem', Authority.createRoot().certificate);
     assert.notEqual((await changed)[0].revision, before);
   });
 });
@@ -242,7 +242,7 @@ describe('a policy file with faults', () => {
     await folder.write('policy.yaml', `${allowAll}registries: { reg.test: { caFile: tls/ca.pem } }\n`);
     await refused;
     const mended = nextChange(store);
-    const pem = await folder.write('ca.new', createCertificateAuthority().certificate);
+    const pem = await folder.write('ca.new', Authority.createRoot().certificate);
     await rename(pem, join(folder.path, 'tls/ca.pem'));
     assert.equal((await mended)[0].registries.size, 1);
   });
@@ -260,7 +260,7 @@ describe('a policy file with faults', () => {
   test('has none of its secrets in the log', async () => {
     await using scene = await openText(denyAll, byHand);
     const { store, folder, kept } = scene;
-    const { key } = createCertificateAuthority();
+    const { key } = Authority.createRoot().issue(['client.test']);
     const secretLine = key.split('\n')[1] ?? '';
     const url = 'https://user:hunter2@web.test/?token=hunter2';
     await folder.write(

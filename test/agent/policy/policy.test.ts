@@ -8,7 +8,7 @@ import {
   registryFor,
 } from '../../../agent/policy/policy.ts';
 import { permissivePolicy } from '../../../agent/policy/policy-data.ts';
-import { createCertificateAuthority } from '../../support/certificate.ts';
+import { Authority } from '../../support/certificate-authority/authority.ts';
 import { allowAll, denyAll, digestA, digestB, policyOf } from './policy-fixture.ts';
 import { publicKeyPem } from './signer-fixture.ts';
 
@@ -419,8 +419,8 @@ describe('the sources of a module', () => {
 
 describe('the settings of a registry', () => {
   test('are found under every spelling of the host', async () => {
-    const authority = createCertificateAuthority();
-    const client = authority.issue({ hosts: ['client.test'] });
+    const authority = Authority.createRoot();
+    const client = authority.issue(['client.test']);
     const policy = await policyOf(
       `${allowAll}registries:
   Reg.Test: { caFile: ca.pem, clientCertificate: { certFile: client.pem, keyFile: client.key }, credentialsFile: auth.json }

@@ -1,5 +1,5 @@
 import { generateKeyPairSync } from 'node:crypto';
-import { createCertificateAuthority } from '../../support/certificate.ts';
+import { Authority } from '../../support/certificate-authority/authority.ts';
 
 const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 
@@ -8,7 +8,7 @@ export const publicKeyPem = publicKey.export({ type: 'spki', format: 'pem' }) as
 
 /** A `trusted_root.json` with an authority and a log that nobody else has. */
 export function trustedRootJson(): string {
-  const { certificate } = createCertificateAuthority('Policy test root');
+  const { certificate } = Authority.createRoot('Policy test root');
   const der = certificate.replaceAll(/-----[A-Z ]+-----|\s/g, '');
   const start = '2024-01-01T00:00:00Z';
   return JSON.stringify({

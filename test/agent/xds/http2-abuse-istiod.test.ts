@@ -6,7 +6,7 @@ import test, { describe, type TestContext } from 'node:test';
 import { createServer as createTlsServer } from 'node:tls';
 import type { XdsConfig } from '../../../agent/config/agent-config.ts';
 import { peakRssMib, resetPeakRss } from '../../bench/process-usage.ts';
-import { createCertificateAuthority } from '../../support/certificate.ts';
+import { Authority } from '../../support/certificate-authority/authority.ts';
 import { type AbusingServer, type Http2Abuser, startAbusingServer } from '../../support/http2-abuser.ts';
 import {
   answerHeaders,
@@ -253,8 +253,8 @@ describe('an istiod that floods', () => {
 });
 
 test('origins without end, over TLS: memory stays bounded, and the next stream is served', async (t) => {
-  const authority = createCertificateAuthority();
-  const { certificate, key } = authority.issue({ hosts: ['127.0.0.1'] });
+  const authority = Authority.createRoot();
+  const { certificate, key } = authority.issue(['127.0.0.1']);
   const rootPath = join(await temporaryFolder(t), 'root.pem');
   await writeFile(rootPath, authority.certificate);
   const server = await startAbusingServer((onConnection) =>

@@ -7,7 +7,7 @@ import { LogRoot } from '../../../agent/log.ts';
 import { sideSubscription } from '../../../agent/xds/side-subscription.ts';
 import { HealthReport } from '../../../agent/xds/side-subscription-health.ts';
 import { decodeTrustBundle, proxyConfigTypeUrl } from '../../../agent/xds/side-subscription-trust-bundle.ts';
-import { createCertificateAuthority } from '../../support/certificate.ts';
+import { Authority } from '../../support/certificate-authority/authority.ts';
 import { EventQueue } from './event-queue.ts';
 import { clusterType, listenerType, messages } from './messages.ts';
 import {
@@ -228,7 +228,7 @@ test('the trust bundle is the certificates of all its texts', () => {
     return Buffer.concat([Buffer.from([0x92, 0x02]), length, Buffer.from(text)]);
   };
   const [first = '', second = '', third = ''] = ['a', 'b', 'c'].map(() =>
-    createCertificateAuthority().certificate.trim(),
+    Authority.createRoot().certificate.trim(),
   );
   assert.deepEqual(decodeTrustBundle(undefined), []);
   assert.deepEqual(decodeTrustBundle(Buffer.alloc(0)), []);

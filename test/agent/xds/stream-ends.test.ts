@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import type { XdsTlsConfig } from '../../../agent/config/agent-config.ts';
 import { RedialBackoff } from '../../../agent/xds/redial-backoff.ts';
-import { makeCertificate } from './certificates.ts';
+import { Authority } from '../../support/certificate-authority/authority.ts';
 import { EventQueue } from './event-queue.ts';
 import { clusterType, deltaRequest, deltaResponse } from './messages.ts';
 import { frame, type IstiodStream, openRawEnvoy, type RawEnvoy, startRawIstiod } from './raw-peers.ts';
@@ -69,7 +69,7 @@ async function startSilentTls(t: TestContext) {
     socket.resume();
   });
   const path = join(await temporaryFolder(t), 'root.pem');
-  await writeFile(path, makeCertificate({ commonName: 'root', isAuthority: true }).certificate);
+  await writeFile(path, Authority.createRoot().certificate);
   const tls: XdsTlsConfig = {
     serverName: 'istiod',
     root: { kind: 'file', path },

@@ -11,20 +11,15 @@ import type { XdsTlsConfig } from '../../../agent/config/agent-config.ts';
 import type { CompliancePolicy } from '../../../agent/config/compliance-policy.ts';
 import { LogRoot } from '../../../agent/log.ts';
 import { checkCompliance } from '../../../agent/xds/tls-limits.ts';
-import { makeCertificate } from './certificates.ts';
+import { Authority } from '../../support/certificate-authority/authority.ts';
 import { EventQueue } from './event-queue.ts';
 import { openRawEnvoy } from './raw-peers.ts';
 import { startRelay, temporaryFolder } from './relay-fixture.ts';
 
-const root = makeCertificate({ commonName: 'root', isAuthority: true });
-const otherRoot = makeCertificate({ commonName: 'other root', isAuthority: true });
+const root = Authority.createRoot('root');
+const otherRoot = Authority.createRoot('other root');
 const serverName = 'istiod.istio-system.svc';
-const server = makeCertificate({
-  commonName: 'istiod',
-  issuer: root,
-  dnsNames: [serverName],
-  ipAddresses: ['127.0.0.1'],
-});
+const server = root.issue([serverName, '127.0.0.1']);
 
 interface Seen {
   readonly headers: IncomingHttpHeaders;
@@ -100,7 +95,7 @@ async function tlsFiles(
 test('with the right root and name, istiod gets the token, the cluster and the client certificate', async (t) => {
   const { seen, address } = await startTlsIstiod(t);
   const { paths, tls } = await tlsFiles(t);
-  const client = makeCertificate({ commonName: 'pod', issuer: root });
+  const client = root.issue([], { commonName: 'pod' });
   await writeFile(paths.key, client.key);
   await writeFile(paths.certificate, client.certificate);
   const { config, logLines } = await startRelay(t, {
@@ -121,7 +116,7 @@ test('with the right root and name, istiod gets the token, the cluster and the c
 
   // All of it is read anew for each connection.
   await writeFile(paths.token, 'second-token');
-  const second = makeCertificate({ commonName: 'pod two', issuer: root });
+  const second = root.issue([], { commonName: 'pod two' });
   await writeFile(paths.key, second.key);
   await writeFile(paths.certificate, second.certificate);
   await openRawEnvoy(t, config.socketPath).ended;
@@ -133,13 +128,8 @@ test('with the right root and name, istiod gets the token, the cluster and the c
 });
 
 test('a certificate that cannot be trusted or names another server is refused', async (t) => {
-  const commonNameOnly = makeCertificate({ commonName: serverName, issuer: root });
-  const expired = makeCertificate({
-    commonName: 'istiod',
-    issuer: root,
-    dnsNames: [serverName],
-    notAfter: new Date(Date.now() - 1000),
-  });
+  const commonNameOnly = root.issue([], { commonName: serverName });
+  const expired = root.issue([serverName], { notAfter: new Date(Date.now() - 1000) });
   const cases = [
     {
       title: 'wrong name',
@@ -213,8 +203,8 @@ test('an address is checked against the address names of the certificate', async
 });
 
 test('an intermediate certificate alone is enough as a root', async (t) => {
-  const intermediate = makeCertificate({ commonName: 'mesh', issuer: root, isAuthority: true });
-  const leaf = makeCertificate({ commonName: 'istiod', issuer: intermediate, dnsNames: [serverName] });
+  const intermediate = root.createIntermediate('mesh');
+  const leaf = intermediate.issue([serverName]);
   const { address } = await startTlsIstiod(t, {
     key: leaf.key,
     cert: leaf.certificate + intermediate.certificate,
@@ -225,13 +215,9 @@ test('an intermediate certificate alone is enough as a root', async (t) => {
 });
 
 test('a client certificate that cannot be used is left out with a warning', async (t) => {
-  const good = makeCertificate({ commonName: 'pod', issuer: root });
-  const expired = makeCertificate({ commonName: 'pod', issuer: root, notAfter: new Date(Date.now() - 1000) });
-  const early = makeCertificate({
-    commonName: 'pod',
-    issuer: root,
-    notBefore: new Date(Date.now() + 3_600_000),
-  });
+  const good = root.issue([], { commonName: 'pod' });
+  const expired = root.issue([], { commonName: 'pod', notAfter: new Date(Date.now() - 1000) });
+  const early = root.issue([], { commonName: 'pod', notBefore: new Date(Date.now() + 3_600_000) });
   const cases = [
     { title: 'missing', key: undefined, certificate: undefined, expected: /ENOENT/ },
     { title: 'expired', key: expired.key, certificate: expired.certificate, expected: /expired/ },

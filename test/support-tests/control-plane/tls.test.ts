@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { credentials, status } from '@grpc/grpc-js';
-import { createCertificateAuthority } from '../../support/certificate.ts';
+import { Authority } from '../../support/certificate-authority/authority.ts';
 import { ControlPlane } from '../../support/control-plane/control-plane.ts';
 import { typeUrls } from '../../support/control-plane/type-urls.ts';
 import { testNode, XdsClient } from './xds-client.ts';
 
-const authority = createCertificateAuthority();
-const server = authority.issue({ hosts: ['istiod.test'] });
-const client = authority.issue({ hosts: ['gw.test'] });
+const authority = Authority.createRoot();
+const server = authority.issue(['istiod.test']);
+const client = authority.issue(['gw.test']);
 const root = Buffer.from(authority.certificate);
 
 async function start(requiresClientCert: boolean): Promise<ControlPlane> {
@@ -27,7 +27,7 @@ test('it serves TLS, also after a restart', async () => {
     const xds = new XdsClient(controlPlane.address, 'delta', { credentials: credentials.createSsl(root) });
     xds.send({ typeUrl: typeUrls.cds, node: testNode });
     await xds.next();
-    assert.equal((await controlPlane.waitForStream({ after: count - 1 })).clientCertificateName, undefined);
+    assert.equal((await controlPlane.waitForStream({ after: count - 1 })).clientCertificateNames, undefined);
     await controlPlane.stop();
     assert.equal((await xds.status()).code, status.UNAVAILABLE);
     await xds.close();
@@ -42,7 +42,7 @@ test('it asks for a client certificate and tells its name', async () => {
   });
   xds.send({ typeUrl: typeUrls.cds, node: testNode });
   await xds.next();
-  assert.equal((await controlPlane.waitForStream()).clientCertificateName, 'gw.test');
+  assert.equal((await controlPlane.waitForStream()).clientCertificateNames, 'DNS:gw.test');
 });
 
 test('it refuses a client without a certificate where one is required', async () => {

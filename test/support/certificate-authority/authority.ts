@@ -1,8 +1,10 @@
 import { generateKeyPairSync, type KeyObject } from 'node:crypto';
+import { pem } from './der.ts';
 import { readCertificateRequest } from './request-reader.ts';
-import { buildCertificate, type Issuer } from './x509.ts';
+import { authorityExtensions, buildCertificate, type Issuer, peerExtensions, randomSerial } from './x509.ts';
 
-const dayMs = 86_400_000;
+const hourMs = 3_600_000;
+const dayMs = 24 * hourMs;
 
 /** A key pair with its certificate, as PEM texts. */
 export interface KeyedCertificate {
@@ -11,42 +13,47 @@ export interface KeyedCertificate {
 }
 
 export interface Validity {
-  /** Default: an hour ago. */
+  /** Default: an hour ago, or an hour before `notAfter` where that is in the past. */
   readonly notBefore?: Date;
-  /** Default: a day from now. */
+  /** Default: a day from now. In the past: an expired certificate. */
   readonly notAfter?: Date;
 }
 
-/** A root of our own, made anew by each test: no key is ever in the repository. */
+export interface IssueOptions extends Validity {
+  /** Default: an empty subject, as istiod gives workloads. */
+  readonly commonName?: string;
+}
+
+/** A P-256 authority of our own, made anew by each test: no key is ever in the repository. */
 export class Authority {
   /** PEM. */
   readonly certificate: string;
-  readonly commonName: string;
-  readonly #privateKey: KeyObject;
+  readonly #issuer: Issuer;
 
-  private constructor(commonName: string, certificate: string, privateKey: KeyObject) {
-    this.commonName = commonName;
+  private constructor(certificate: string, issuer: Issuer) {
     this.certificate = certificate;
-    this.#privateKey = privateKey;
+    this.#issuer = issuer;
   }
 
   /** Signed by itself. */
-  static createRoot(commonName: string): Authority {
-    const keys = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-    return Authority.#make(commonName, keys, { commonName, privateKey: keys.privateKey });
+  static createRoot(commonName = 'Ferry test authority'): Authority {
+    return Authority.#make(commonName, undefined);
   }
 
   /** An authority below this one. */
   createIntermediate(commonName: string): Authority {
-    return Authority.#make(commonName, generateKeyPairSync('ec', { namedCurve: 'P-256' }), this.#issuer);
+    return Authority.#make(commonName, this.#issuer);
   }
 
-  /** A certificate for a key of its own. `names`: DNS names, IPv4 addresses and URIs. */
-  issue(names: readonly string[], validity: Validity = {}): KeyedCertificate {
-    const keys = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  /**
+   * A certificate of a server and client, for a key of its own. `names`: DNS names, IP literals and URIs (SPIFFE ids);
+   * of none there is no subject alternative name.
+   */
+  issue(names: readonly string[], options: IssueOptions = {}): KeyedCertificate {
+    const keys = makeKeys();
     return {
       key: keys.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
-      certificate: this.#sign(keys.publicKey.export({ type: 'spki', format: 'der' }), names, validity),
+      certificate: this.#sign(keys.publicKey, names, options),
     };
   }
 
@@ -55,34 +62,35 @@ export class Authority {
     return this.#sign(readCertificateRequest(csr).publicKey, names, validity);
   }
 
-  get #issuer(): Issuer {
-    return { commonName: this.commonName, privateKey: this.#privateKey };
-  }
-
-  #sign(publicKey: Buffer, names: readonly string[], validity: Validity): string {
-    return buildCertificate(this.#issuer, {
-      commonName: undefined,
-      publicKey,
-      notBefore: validity.notBefore ?? new Date(Date.now() - 3_600_000),
-      notAfter: validity.notAfter ?? new Date(Date.now() + dayMs),
-      isAuthority: false,
-      names,
-    });
-  }
-
-  static #make(
-    commonName: string,
-    keys: { readonly publicKey: KeyObject; readonly privateKey: KeyObject },
-    issuer: Issuer,
-  ): Authority {
-    const certificate = buildCertificate(issuer, {
+  #sign(publicKey: Buffer, names: readonly string[], options: IssueOptions): string {
+    const { commonName, notAfter = new Date(Date.now() + dayMs) } = options;
+    const contents = {
       commonName,
-      publicKey: keys.publicKey.export({ type: 'spki', format: 'der' }),
+      serial: randomSerial(),
+      publicKey,
+      notBefore: options.notBefore ?? new Date(Math.min(Date.now(), notAfter.getTime()) - hourMs),
+      notAfter,
+      extensions: peerExtensions(names, commonName !== undefined),
+    };
+    return pem('CERTIFICATE', buildCertificate(this.#issuer, contents));
+  }
+
+  static #make(commonName: string, issuer: Issuer | undefined): Authority {
+    const keys = makeKeys();
+    const own = { commonName, privateKey: keys.privateKey };
+    const contents = {
+      commonName,
+      serial: randomSerial(),
+      publicKey: keys.publicKey,
       notBefore: new Date(Date.now() - dayMs),
       notAfter: new Date(Date.now() + 365 * dayMs),
-      isAuthority: true,
-      names: [],
-    });
-    return new Authority(commonName, certificate, keys.privateKey);
+      extensions: authorityExtensions,
+    };
+    return new Authority(pem('CERTIFICATE', buildCertificate(issuer ?? own, contents)), own);
   }
+}
+
+function makeKeys(): { readonly privateKey: KeyObject; readonly publicKey: Buffer } {
+  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  return { privateKey, publicKey: publicKey.export({ type: 'spki', format: 'der' }) };
 }

@@ -1,6 +1,6 @@
 import { type KeyObject, randomBytes, sign } from 'node:crypto';
-import { isIPv4 } from 'node:net';
-import * as der from '../../../agent/identity/der.ts';
+import { isIP } from 'node:net';
+import * as der from './der.ts';
 
 /** Who signs. */
 export interface Issuer {
@@ -11,83 +11,75 @@ export interface Issuer {
 export interface CertificateContents {
   /** Undefined: an empty subject, as istiod gives workloads. */
   readonly commonName: string | undefined;
+  readonly serial: Buffer;
   /** SubjectPublicKeyInfo in DER. */
   readonly publicKey: Buffer;
   readonly notBefore: Date;
   readonly notAfter: Date;
-  readonly isAuthority: boolean;
-  /** DNS names, IPv4 addresses and URIs. */
-  readonly names: readonly string[];
+  readonly extensions: readonly Buffer[];
 }
 
-const ecdsaWithSha256 = der.sequence(der.objectId('1.2.840.10045.4.3.2'));
-const generalizedTime = 0x18;
-const utf8String = 0x0c;
+const ecdsaWithSha256 = der.sequence(der.oid('1.2.840.10045.4.3.2'));
 
-/** An X.509 certificate of version 3 (RFC 5280 section 4.1), signed with ECDSA and SHA-256. PEM. */
-export function buildCertificate(issuer: Issuer, contents: CertificateContents): string {
-  // The first byte stays below 0x80 and is not 0: a positive integer in its shortest form.
-  const serial = der.element(0x02, Buffer.of(0x01), randomBytes(15));
-  const body = der.sequence(
-    der.element(der.contextTag(0, true), der.smallInteger(2)),
-    serial,
+/** What is signed of a certificate: version 3 (RFC 5280 section 4.1), in DER. */
+export function tbsCertificate(issuerName: string, contents: CertificateContents): Buffer {
+  return der.sequence(
+    der.tagged(0, der.integer(Buffer.of(2))),
+    der.integer(contents.serial),
     ecdsaWithSha256,
-    distinguishedName(issuer.commonName),
-    der.sequence(time(contents.notBefore), time(contents.notAfter)),
-    distinguishedName(contents.commonName),
+    der.name(issuerName),
+    der.sequence(der.time(contents.notBefore), der.time(contents.notAfter)),
+    contents.commonName === undefined ? der.sequence() : der.name(contents.commonName),
     contents.publicKey,
-    der.element(der.contextTag(3, true), der.sequence(...extensionsOf(contents))),
+    der.tagged(3, der.sequence(...contents.extensions)),
   );
-  const signature = der.bitString(sign('sha256', body, issuer.privateKey));
-  const lines =
-    der
-      .sequence(body, ecdsaWithSha256, signature)
-      .toString('base64')
-      .match(/.{1,64}/g) ?? [];
-  return `-----BEGIN CERTIFICATE-----\n${lines.join('\n')}\n-----END CERTIFICATE-----\n`;
 }
 
-function extensionsOf({ isAuthority, names, commonName }: CertificateContents): readonly Buffer[] {
-  const alternativeNames = der.sequence(...names.map(generalName));
-  if (isAuthority) {
-    return [
-      extension('2.5.29.19', true, der.sequence(der.booleanTrue())),
-      // keyCertSign and cRLSign.
-      extension('2.5.29.15', true, Buffer.from([0x03, 0x02, 0x01, 0x06])),
-    ];
-  }
+/** A certificate signed with ECDSA and SHA-256, in DER. */
+export function buildCertificate(issuer: Issuer, contents: CertificateContents): Buffer {
+  const tbs = tbsCertificate(issuer.commonName, contents);
+  return der.sequence(tbs, ecdsaWithSha256, der.bits(sign('sha256', tbs, issuer.privateKey)));
+}
+
+/** A positive number in its shortest form: the first byte is below 0x80 and not 0. */
+export function randomSerial(): Buffer {
+  return Buffer.concat([Buffer.of(0x01), randomBytes(15)]);
+}
+
+/** Of a certificate that signs others. */
+export const authorityExtensions: readonly Buffer[] = [
+  der.extension('2.5.29.19', der.sequence(der.isTrue), true),
+  // keyCertSign and cRLSign.
+  der.extension('2.5.29.15', Buffer.from('03020106', 'hex'), true),
+];
+
+/** Of a server's and client's certificate. `names`: DNS names, IP literals and URIs. */
+export function peerExtensions(names: readonly string[], hasCommonName: boolean): readonly Buffer[] {
   return [
-    extension('2.5.29.19', true, der.sequence()),
+    der.extension('2.5.29.19', der.sequence(), true),
     // digitalSignature and keyEncipherment.
-    extension('2.5.29.15', true, Buffer.from([0x03, 0x02, 0x05, 0xa0])),
-    extension(
-      '2.5.29.37',
-      false,
-      der.sequence(der.objectId('1.3.6.1.5.5.7.3.1'), der.objectId('1.3.6.1.5.5.7.3.2')),
-    ),
+    der.extension('2.5.29.15', Buffer.from('030205a0', 'hex'), true),
+    der.extension('2.5.29.37', der.sequence(der.oid('1.3.6.1.5.5.7.3.1'), der.oid('1.3.6.1.5.5.7.3.2'))),
     // Critical where it is the only name (RFC 5280 section 4.2.1.6).
-    extension('2.5.29.17', commonName === undefined, alternativeNames),
+    ...(names.length === 0
+      ? []
+      : [der.extension('2.5.29.17', der.sequence(...names.map(generalName)), !hasCommonName)]),
   ];
 }
 
-function extension(objectId: string, isCritical: boolean, value: Buffer): Buffer {
-  const critical = isCritical ? [der.booleanTrue()] : [];
-  return der.sequence(der.objectId(objectId), ...critical, der.octetString(value));
-}
-
+/** GeneralName of RFC 5280 section 4.2.1.6: a URI, an address or a DNS name. */
 function generalName(name: string): Buffer {
-  if (name.includes('://')) return der.element(der.contextTag(6, false), Buffer.from(name));
-  if (isIPv4(name)) return der.element(der.contextTag(7, false), Buffer.from(name.split('.').map(Number)));
-  return der.element(der.contextTag(2, false), Buffer.from(name));
+  if (name.includes('://')) return der.element(0x86, Buffer.from(name));
+  if (isIP(name) === 4) return der.element(0x87, Buffer.from(name.split('.').map(Number)));
+  if (isIP(name) === 6) return der.element(0x87, addressBytes(name));
+  return der.element(0x82, Buffer.from(name));
 }
 
-function distinguishedName(commonName: string | undefined): Buffer {
-  if (commonName === undefined) return der.sequence();
-  const text = der.element(utf8String, Buffer.from(commonName));
-  return der.sequence(der.set(der.sequence(der.objectId('2.5.4.3'), text)));
-}
-
-function time(date: Date): Buffer {
-  const digits = date.toISOString().replaceAll(/[-:T]|\..*$/g, '');
-  return der.element(generalizedTime, Buffer.from(`${digits}Z`));
+/** The 16 bytes of an IPv6 literal without an embedded IPv4 part. */
+function addressBytes(address: string): Buffer {
+  const [head = '', tail] = address.split('::');
+  const left = head === '' ? [] : head.split(':');
+  const right = tail === undefined || tail === '' ? [] : tail.split(':');
+  const middle = Array.from({ length: 8 - left.length - right.length }, () => '0');
+  return Buffer.from([...left, ...middle, ...right].map((group) => group.padStart(4, '0')).join(''), 'hex');
 }

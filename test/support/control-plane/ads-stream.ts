@@ -76,8 +76,8 @@ export class AdsStream {
   readonly authority: string;
   /** Address and port of the peer. */
   readonly peer: string;
-  /** The subject's common name of the client certificate; undefined without one. */
-  readonly clientCertificateName: string | undefined;
+  /** Subject alternative names of the client's certificate, such as `DNS:gateway.default`; undefined without one. */
+  readonly clientCertificateNames: string | undefined;
 
   readonly #call: AdsCall;
   readonly #host: StreamHost;
@@ -96,7 +96,7 @@ export class AdsStream {
     this.metadata = metadataRecord(call.metadata);
     this.authority = call.getHost();
     this.peer = call.getPeer();
-    this.clientCertificateName = commonNameOf(call);
+    this.clientCertificateNames = call.getAuthContext().sslPeerCertificate?.subjectaltname;
     this.#writer = new MessageWriter(call);
     host.journal.append({ kind: 'stream_opened', streamId: id, mode });
     call.on('data', (bytes: Buffer) => this.#receive(bytes));
@@ -352,9 +352,4 @@ function metadataRecord(metadata: Metadata): Record<string, readonly string[]> {
   return Object.fromEntries(
     Object.keys(metadata.getMap()).map((key) => [key, metadata.get(key).map((value) => String(value))]),
   );
-}
-
-function commonNameOf(call: AdsCall): string | undefined {
-  const subject = call.getAuthContext().sslPeerCertificate?.subject.CN;
-  return Array.isArray(subject) ? subject[0] : subject;
 }

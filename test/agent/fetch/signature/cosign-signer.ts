@@ -1,5 +1,5 @@
 import { constants, createHash, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
-import { pem } from './der.ts';
+import { pem } from '../../../support/certificate-authority/der.ts';
 import type { LogEntry, PrivateSigstore } from './private-sigstore.ts';
 
 export type KeyKind = 'P-256' | 'P-384' | 'P-384 with SHA-256' | 'Ed25519' | 'RSA-2048' | 'RSA-2048 with PSS';

@@ -1,10 +1,18 @@
 import { createHash, generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto';
-import * as der from './der.ts';
+import * as der from '../../../support/certificate-authority/der.ts';
+import {
+  authorityExtensions,
+  buildCertificate,
+  type CertificateContents,
+  type Issuer,
+  randomSerial,
+  tbsCertificate,
+} from '../../../support/certificate-authority/x509.ts';
 
-interface Authority {
-  readonly name: string;
-  readonly privateKey: KeyObject;
-  readonly publicKey: KeyObject;
+interface Authority extends Issuer {
+  /** SubjectPublicKeyInfo in DER. */
+  readonly publicKey: Buffer;
+  /** DER. */
   readonly certificate: Buffer;
 }
 
@@ -81,10 +89,11 @@ export class PrivateSigstore {
   /** A certificate as Fulcio issues it, in DER, with the promise of the certificate log (RFC 6962 section 3.3). */
   certificate(options: CertificateOptions): Buffer {
     const notAfter = new Date(options.notBefore.getTime() + (options.lifeMs ?? 10 * 60 * 1000));
-    const subject: Subject = {
-      name: undefined,
+    const contents: CertificateContents = {
+      // The empty name, as Fulcio gives.
+      commonName: undefined,
       serial: randomSerial(),
-      publicKey: options.publicKey,
+      publicKey: options.publicKey.export({ type: 'spki', format: 'der' }),
       notBefore: options.notBefore,
       notAfter,
       extensions: [
@@ -97,11 +106,11 @@ export class PrivateSigstore {
         der.extension('1.3.6.1.4.1.57264.1.8', der.text(options.issuer)),
       ],
     };
-    if (!(options.isInCertificateLog ?? true)) return issue(this.#fulcio, subject);
-    const promise = this.#promise(tbsCertificate(this.#fulcio.name, subject), options.notBefore);
+    if (!(options.isInCertificateLog ?? true)) return buildCertificate(this.#fulcio, contents);
+    const promise = this.#promise(tbsCertificate(this.#fulcio.commonName, contents), options.notBefore);
     const list = Buffer.concat([uint(promise.byteLength + 2, 2), uint(promise.byteLength, 2), promise]);
-    const extensions = [...subject.extensions, der.extension(sctExtension, der.octets(list))];
-    return issue(this.#fulcio, { ...subject, extensions });
+    const extensions = [...contents.extensions, der.extension(sctExtension, der.octets(list))];
+    return buildCertificate(this.#fulcio, { ...contents, extensions });
   }
 
   /** An entry of the transparency log in a bundle's form: with promise and proof. `body` is made canonical here. */
@@ -151,7 +160,7 @@ export class PrivateSigstore {
       der.oid('1.3.6.1.4.1.57264.2'),
       imprint,
       der.integer(randomBytes(8)),
-      der.time(at),
+      der.longTime(at),
     );
     const attribute = (id: string, value: Buffer): Buffer => der.sequence(der.oid(id), der.set(value));
     const attributes = [
@@ -165,7 +174,7 @@ export class PrivateSigstore {
     const signed = sign('sha256', der.set(...attributes), this.#timestampSigner.privateKey);
     const signerInfo = der.sequence(
       der.integer(Buffer.of(1)),
-      der.sequence(der.name(this.#timestamps.name), der.integer(timestampSerial)),
+      der.sequence(der.name(this.#timestamps.commonName), der.integer(timestampSerial)),
       sha256Algorithm,
       der.tagged(0, ...attributes),
       ecdsaSha256,
@@ -185,7 +194,7 @@ export class PrivateSigstore {
   /** Signed certificate timestamp (RFC 6962 section 3.2). */
   #promise(tbs: Buffer, at: Date): Buffer {
     const millis = uint(at.getTime(), 8);
-    const issuerKey = sha256(this.#fulcio.publicKey.export({ type: 'spki', format: 'der' }));
+    const issuerKey = sha256(this.#fulcio.publicKey);
     const signed = Buffer.concat([
       Buffer.of(0, 0),
       millis,
@@ -209,10 +218,10 @@ export class PrivateSigstore {
 
   #makeTimestampSigner(): { readonly privateKey: KeyObject; readonly certificate: Buffer } {
     const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-    const certificate = issue(this.#timestamps, {
-      name: 'Ferry test timestamp signer',
+    const certificate = buildCertificate(this.#timestamps, {
+      commonName: 'Ferry test timestamp signer',
       serial: timestampSerial,
-      publicKey,
+      publicKey: publicKey.export({ type: 'spki', format: 'der' }),
       notBefore: new Date(Date.now() - yearMs),
       notAfter: new Date(Date.now() + yearMs),
       extensions: [
@@ -238,63 +247,25 @@ export interface LogEntry {
 /** Of the timestamp authority's certificate, by which a timestamp names it. */
 const timestampSerial = Buffer.from('0123456789', 'hex');
 
-interface Subject {
-  /** Undefined: the empty name, as Fulcio gives. */
-  readonly name: string | undefined;
-  readonly serial: Buffer;
-  readonly publicKey: KeyObject;
-  readonly notBefore: Date;
-  readonly notAfter: Date;
-  readonly extensions: readonly Buffer[];
-}
-
-function makeAuthority(name: string): Authority {
-  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-  const certificate = issue(
-    { name, privateKey },
-    {
-      name,
-      serial: randomSerial(),
-      publicKey,
-      notBefore: new Date(Date.now() - yearMs),
-      notAfter: new Date(Date.now() + yearMs),
-      extensions: [
-        der.extension('2.5.29.19', der.sequence(der.element(0x01, Buffer.of(0xff))), true),
-        der.extension('2.5.29.15', Buffer.from('03020106', 'hex'), true),
-      ],
-    },
-  );
-  return { name, privateKey, publicKey, certificate };
+function makeAuthority(commonName: string): Authority {
+  const keys = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const publicKey = keys.publicKey.export({ type: 'spki', format: 'der' });
+  const issuer = { commonName, privateKey: keys.privateKey };
+  const certificate = buildCertificate(issuer, {
+    commonName,
+    serial: randomSerial(),
+    publicKey,
+    notBefore: new Date(Date.now() - yearMs),
+    notAfter: new Date(Date.now() + yearMs),
+    extensions: authorityExtensions,
+  });
+  return { ...issuer, publicKey, certificate };
 }
 
 function makeLog(): Log {
   const keys = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const publicKey = keys.publicKey.export({ type: 'spki', format: 'der' });
   return { privateKey: keys.privateKey, publicKey, id: sha256(publicKey) };
-}
-
-/** RFC 5280 section 4.1. */
-function tbsCertificate(issuerName: string, subject: Subject): Buffer {
-  return der.sequence(
-    der.tagged(0, der.integer(Buffer.of(2))),
-    der.integer(subject.serial),
-    ecdsaSha256,
-    der.name(issuerName),
-    der.sequence(der.shortTime(subject.notBefore), der.shortTime(subject.notAfter)),
-    subject.name === undefined ? der.sequence() : der.name(subject.name),
-    subject.publicKey.export({ type: 'spki', format: 'der' }),
-    der.tagged(3, der.sequence(...subject.extensions)),
-  );
-}
-
-function issue(issuer: { readonly name: string; readonly privateKey: KeyObject }, subject: Subject): Buffer {
-  const tbs = tbsCertificate(issuer.name, subject);
-  return der.sequence(tbs, ecdsaSha256, der.bits(sign('sha256', tbs, issuer.privateKey)));
-}
-
-/** A positive number in its shortest form: the first byte is below 0x80 and not 0. */
-function randomSerial(): Buffer {
-  return Buffer.concat([Buffer.of(0x01), randomBytes(15)]);
 }
 
 function sha256(bytes: Uint8Array): Buffer {

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { createHash, generateKeyPairSync } from 'node:crypto';
 import { describe, it } from 'node:test';
 import { parseSigners, signerSetId } from '../../../../agent/fetch/signature/signer.ts';
+import { pem } from '../../../support/certificate-authority/der.ts';
 import { type KeyKind, makeKey } from './cosign-signer.ts';
-import { pem } from './der.ts';
 import { PrivateSigstore } from './private-sigstore.ts';
 import { signersOf } from './signed-registry.ts';
 

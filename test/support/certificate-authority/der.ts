@@ -1,4 +1,4 @@
-/** DER, as far as certificates and timestamps of tests need it (ITU-T X.690). */
+/** DER, as far as certificates and timestamps of tests need it (ITU-T X.690). Not the agent's own: each checks the other. */
 
 /** A tag, a length, contents. */
 export function element(tag: number, ...contents: readonly Uint8Array[]): Buffer {
@@ -15,6 +15,7 @@ export const set = (...parts: readonly Uint8Array[]): Buffer => element(0x31, ..
 export const octets = (bytes: Uint8Array): Buffer => element(0x04, bytes);
 export const bits = (bytes: Uint8Array): Buffer => element(0x03, Buffer.of(0), bytes);
 export const text = (value: string): Buffer => element(0x0c, Buffer.from(value));
+export const isTrue = element(0x01, Buffer.of(0xff));
 /** Constructed, context-specific. */
 export const tagged = (number: number, ...parts: readonly Uint8Array[]): Buffer =>
   element(0xa0 | number, ...parts);
@@ -36,13 +37,15 @@ export function oid(dotted: string): Buffer {
 }
 
 /** GeneralizedTime, in whole seconds. */
-export function time(date: Date): Buffer {
+export function longTime(date: Date): Buffer {
   return element(0x18, Buffer.from(timeDigits(date)));
 }
 
-/** UTCTime: good for years before 2050. */
-export function shortTime(date: Date): Buffer {
-  return element(0x17, Buffer.from(timeDigits(date).slice(2)));
+/** Time of a certificate (RFC 5280 section 4.1.2.5): UTCTime through 2049, GeneralizedTime after. */
+export function time(date: Date): Buffer {
+  return date.getUTCFullYear() >= 2050
+    ? longTime(date)
+    : element(0x17, Buffer.from(timeDigits(date).slice(2)));
 }
 
 function timeDigits(date: Date): string {
@@ -50,7 +53,7 @@ function timeDigits(date: Date): string {
 }
 
 export function extension(id: string, value: Uint8Array, isCritical = false): Buffer {
-  return sequence(oid(id), ...(isCritical ? [element(0x01, Buffer.of(0xff))] : []), octets(value));
+  return sequence(oid(id), ...(isCritical ? [isTrue] : []), octets(value));
 }
 
 export function name(commonName: string): Buffer {

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
 import { test } from 'node:test';
-import { createCertificateAuthority } from '../support/certificate.ts';
+import { Authority } from '../support/certificate-authority/authority.ts';
 
 test('an authority issues certificates for names, addresses and URIs that it verifies', () => {
-  const authority = createCertificateAuthority('Test root');
+  const authority = Authority.createRoot('Test root');
   const root = new X509Certificate(authority.certificate);
   const uri = 'spiffe://cluster.local/ns/default/sa/gateway';
-  const issued = authority.issue({ hosts: ['registry.test', '127.0.0.1', '::1', '2001:db8::7', uri] });
+  const issued = authority.issue(['registry.test', '127.0.0.1', '::1', '2001:db8::7', uri]);
   const leaf = new X509Certificate(issued.certificate);
   assert.equal(root.ca, true);
   assert.equal(leaf.ca, false);
@@ -24,11 +24,11 @@ test('an authority issues certificates for names, addresses and URIs that it ver
 });
 
 test('a certificate can be expired, and one of another authority does not verify', () => {
-  const authority = createCertificateAuthority();
+  const authority = Authority.createRoot();
   const past = new Date(Date.now() - 60_000);
-  const leaf = new X509Certificate(authority.issue({ hosts: ['a.test'], notAfter: past }).certificate);
+  const leaf = new X509Certificate(authority.issue(['a.test'], { notAfter: past }).certificate);
   assert.ok(leaf.validToDate < new Date());
   assert.ok(leaf.validFromDate < leaf.validToDate);
-  const other = new X509Certificate(createCertificateAuthority().certificate);
+  const other = new X509Certificate(Authority.createRoot().certificate);
   assert.equal(leaf.verify(other.publicKey), false);
 });
