@@ -98,6 +98,22 @@ export const environmentTable = {
     meaning:
       "Malloc arenas of the agent's own process, read by glibc. The image's start script sets 1, which takes 2 MB less memory, unless the pod sets another number.",
   },
+  NODE_EXTRA_CA_CERTS: {
+    type: 'optional text',
+    group: 'Pod and node',
+    origin: ours,
+    meaning:
+      "PEM file of authorities that are trusted beside those of the system, where no setting names others. Read by Node.js. Of Node's and OpenSSL's own variables this one and `SSL_CERT_FILE` and `SSL_CERT_DIR` count; the image's start script takes away those that would change the process (`NODE_OPTIONS`, `NODE_DEBUG`, `OPENSSL_CONF` and the like).",
+  },
+  FERRY_IGNORED_VARIABLES: {
+    type: 'text',
+    default: '',
+    group: 'Pod and node',
+    origin: ours,
+    isKeptFromEnvoy: true,
+    meaning:
+      "Set by the image's start script: the variables that it has taken away, for a warning in the log.",
+  },
   ISTIO_BASE_VERSION: {
     type: 'text',
     default: '',

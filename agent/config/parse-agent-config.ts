@@ -264,6 +264,12 @@ function warnAboutIgnored(
     );
   }
   if (inputs.flags.tokenManagerPlugin !== '') report.warn('--tokenManagerPlugin has no effect any more');
+  if (values.FERRY_IGNORED_VARIABLES !== '') {
+    report.warn(
+      `ignored: ${values.FERRY_IGNORED_VARIABLES.split(' ').join(', ')}; variables for Node.js applications do not change the ` +
+        'agent (only NODE_EXTRA_CA_CERTS counts): keep them out of the proxy container',
+    );
+  }
   for (const name of ['XDS_AUTH_PROVIDER', 'CLOUD_PLATFORM'] as const) {
     if (values[name] !== '' && values[name] !== 'none') report.warn(`${name} has no effect in this agent`);
   }

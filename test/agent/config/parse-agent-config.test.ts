@@ -119,6 +119,7 @@ describe('parsing all inputs', () => {
       [proxyConfig({ proxyBootstrapTemplatePath: '/x' }), /bootstrap template/],
       [{ flags: { tokenManagerPlugin: 'x' } }, /--tokenManagerPlugin/],
       [env({ XDS_AUTH_PROVIDER: 'gcp' }), /XDS_AUTH_PROVIDER/],
+      [env({ FERRY_IGNORED_VARIABLES: 'NODE_OPTIONS NODE_DEBUG' }), /^ignored: NODE_OPTIONS, NODE_DEBUG; /],
     ];
     for (const [changes, pattern] of table) assert.match(parsed(changes).warnings.join('\n'), pattern);
     const stock = proxyConfig({
