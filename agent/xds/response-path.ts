@@ -5,6 +5,7 @@ import { type GrpcStatus, grpcCode } from './grpc-status.ts';
 import { HeldBytes } from './held-bytes.ts';
 import type { StreamInterceptor, StreamKind } from './interceptor.ts';
 import { type MessageType, MessageTypeScanner } from './message-type.ts';
+import { ResponseName } from './response-name.ts';
 import { isForwardedToEnvoy } from './type-urls.ts';
 import { statusOfResponseFault } from './upstream-end.ts';
 
@@ -17,6 +18,12 @@ const maxResponseBytes = 2 ** 31 - 1;
  */
 export const maxHeldResponseBytes = 64 * 1024 * 1024;
 
+/**
+ * So much of a response is held to learn its name, which istiod writes at the end. It costs no time: the writer gathers
+ * as much before it writes.
+ */
+const maxLookAheadBytes = 64 * 1024;
+
 /** Dropped responses of one stream that get a line in the log: a peer must not be able to fill the node's disk. */
 const maxLoggedDropCount = 20;
 
@@ -27,12 +34,27 @@ type MessageState =
   | {
       readonly kind: 'classifying';
       readonly scanner: MessageTypeScanner;
+      readonly name: ResponseName;
       readonly held: HeldBytes;
       readonly header: Buffer;
       readonly lengthBytes: number;
     }
-  /** Its bytes go to Envoy as they come. */
-  | { readonly kind: 'passing' }
+  /** It is for Envoy by its first resource; a small one is held for its name, which may say that it is not. */
+  | {
+      readonly kind: 'holding';
+      readonly typeUrl: string;
+      readonly name: ResponseName;
+      readonly held: HeldBytes;
+      readonly header: Buffer;
+      readonly lengthBytes: number;
+    }
+  /** Its bytes go to Envoy as they come, unless it takes the name of a type that is taken over. */
+  | {
+      readonly kind: 'passing';
+      readonly typeUrl: string;
+      readonly name: ResponseName;
+      readonly lengthBytes: number;
+    }
   /** It is held whole for the interceptor of its type. */
   | { readonly kind: 'collecting'; readonly held: HeldBytes; readonly interceptor: StreamInterceptor }
   /** It is not for Envoy. */
@@ -85,7 +107,8 @@ export class ResponsePath implements FrameSink {
   onMessageStart(lengthBytes: number, header: Buffer): void {
     if (this.#isStopped) return;
     const scanner = new MessageTypeScanner('response', this.#options.kind, lengthBytes);
-    this.#message = { kind: 'classifying', scanner, held: new HeldBytes(), header, lengthBytes };
+    const name = new ResponseName();
+    this.#message = { kind: 'classifying', scanner, name, held: new HeldBytes(), header, lengthBytes };
   }
 
   onMessageData(part: Buffer): void {
@@ -93,10 +116,17 @@ export class ResponsePath implements FrameSink {
     switch (message.kind) {
       case 'classifying':
         message.held.push(part);
+        message.name.push(part);
         this.#decide(message, message.scanner.push(part));
         return;
+      case 'holding':
+        message.held.push(part);
+        message.name.push(part);
+        this.#passIfLarge(message);
+        return;
       case 'passing':
-        this.#options.writer.relay(part);
+        if (this.#interceptorOf(message.name.push(part)) === undefined) this.#options.writer.relay(part);
+        else this.#failMixed(message);
         return;
       case 'collecting':
         message.held.push(part);
@@ -113,6 +143,7 @@ export class ResponsePath implements FrameSink {
     if (this.#isStopped) return;
     this.#options.onMessage();
     if (this.#message.kind === 'classifying') this.#decide(this.#message, this.#message.scanner.finish());
+    if (this.#message.kind === 'holding') this.#decideByName(this.#message);
     const message = this.#message;
     this.#message = { kind: 'none' };
     if (message.kind === 'passing') this.#options.writer.endMessage();
@@ -147,8 +178,7 @@ export class ResponsePath implements FrameSink {
   }
 
   #route(message: Extract<MessageState, { kind: 'classifying' }>, typeUrl: string): void {
-    const { interceptors, writer } = this.#options;
-    const interceptor = interceptors.get(typeUrl);
+    const interceptor = this.#interceptorOf(typeUrl);
     if (interceptor !== undefined) {
       if (message.lengthBytes > maxHeldResponseBytes) {
         this.#fail({
@@ -159,12 +189,45 @@ export class ResponsePath implements FrameSink {
       }
       this.#message = { kind: 'collecting', held: message.held, interceptor };
     } else if (isForwardedToEnvoy(typeUrl)) {
-      this.#message = { kind: 'passing' };
-      writer.beginMessage(message.header);
-      for (const part of message.held.take()) writer.relay(part);
+      const { name, held, header, lengthBytes } = message;
+      this.#message = { kind: 'holding', typeUrl, name, held, header, lengthBytes };
+      this.#passIfLarge(this.#message);
     } else {
       this.#drop(message, typeUrl);
     }
+  }
+
+  /** Lets go of a message that is too large to be held to its end. */
+  #passIfLarge(message: Extract<MessageState, { kind: 'holding' }>): void {
+    if (message.held.sizeBytes < maxLookAheadBytes) return;
+    if (this.#interceptorOf(message.name.typeUrl) === undefined) this.#pass(message);
+    else this.#failMixed(message);
+  }
+
+  /** The message is whole: one that takes the name of a type that is taken over is its interceptor's to refuse. */
+  #decideByName(message: Extract<MessageState, { kind: 'holding' }>): void {
+    const interceptor = this.#interceptorOf(message.name.typeUrl);
+    if (interceptor === undefined) this.#pass(message);
+    else this.#message = { kind: 'collecting', held: message.held, interceptor };
+  }
+
+  #pass({ typeUrl, name, held, header, lengthBytes }: Extract<MessageState, { kind: 'holding' }>): void {
+    const { writer } = this.#options;
+    this.#message = { kind: 'passing', typeUrl, name, lengthBytes };
+    writer.beginMessage(header);
+    for (const part of held.take()) writer.relay(part);
+  }
+
+  #interceptorOf(typeUrl: string | undefined): StreamInterceptor | undefined {
+    return typeUrl === undefined ? undefined : this.#options.interceptors.get(typeUrl);
+  }
+
+  /** Some of it may be written already, so only the stream's end keeps the rest from Envoy. */
+  #failMixed(message: Extract<MessageState, { kind: 'holding' | 'passing' }>): void {
+    this.#fail({
+      code: grpcCode.internal,
+      message: `istiod sent a response of ${message.lengthBytes} bytes that is named ${message.name.typeUrl} and begins with a resource of type ${message.typeUrl}`,
+    });
   }
 
   #drop(message: Extract<MessageState, { kind: 'classifying' }>, typeUrl: string): void {

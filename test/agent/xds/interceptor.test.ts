@@ -9,7 +9,14 @@ import type {
 import { maxHeldResponseBytes } from '../../../agent/xds/response-path.ts';
 import { maxQueuedDownstreamBytes, maxQueuedUpstreamBytes } from '../../../agent/xds/stream-pair.ts';
 import { EventQueue } from './event-queue.ts';
-import { clusterType, deltaRequest, deltaResponse, extensionType, listenerType } from './messages.ts';
+import {
+  clusterType,
+  deltaRequest,
+  deltaResponse,
+  extensionType,
+  listenerType,
+  messages,
+} from './messages.ts';
 import { frame, openRawEnvoy, startRawIstiod } from './raw-peers.ts';
 import { startRelay } from './relay-fixture.ts';
 
@@ -75,6 +82,53 @@ test('messages of an intercepted type go to its interceptor whole, all others pa
   assert.equal(await relay.sample('istio_agent_xds_proxy_requests'), 1);
   assert.equal(await relay.sample('istio_agent_xds_proxy_responses'), 2);
 });
+
+/** A response that is named after one type and begins with a resource of another. */
+function mixedResponse(sizeBytes: number): Buffer {
+  const resources = [
+    { type_url: clusterType, value: Buffer.alloc(sizeBytes) },
+    { type_url: extensionType, value: Buffer.from('a config with its secret') },
+  ];
+  return messages.delta.response.encode({
+    type_url: extensionType,
+    nonce: 'n',
+    resources: resources.map((resource) => ({ name: 'r', resource })),
+  });
+}
+
+test('a response that is named after an intercepted type goes to its interceptor, whatever it begins with', async (t) => {
+  const { envoy, upstream, interceptor } = await openIntercepted(t);
+  upstream.send();
+  for (const sizeBytes of [1, 60_000]) {
+    const mixed = mixedResponse(sizeBytes);
+    const bytes = frame(mixed);
+    // In one piece, and in two whose border is in its name.
+    for (const border of [0, bytes.length - 10]) {
+      upstream.stream.write(bytes.subarray(0, border));
+      upstream.stream.write(bytes.subarray(border));
+      const [call, message] = await interceptor.calls.next();
+      assert.equal(call, 'response');
+      assert.deepEqual(Buffer.from(message ?? []), mixed);
+    }
+  }
+  upstream.send(deltaResponse(clusterType, 9));
+  assert.deepEqual(await envoy.responses.next(), deltaResponse(clusterType, 9));
+  assert.equal(envoy.responses.pendingCount, 0);
+});
+
+for (const sizeBytes of [70_000, 1_000_000]) {
+  test(`of such a response of ${sizeBytes} bytes Envoy never gets the end`, async (t) => {
+    const { envoy, upstream } = await openIntercepted(t);
+    upstream.send(mixedResponse(sizeBytes));
+    const end = await envoy.ended;
+    assert.equal(end.grpcStatus, 13);
+    assert.match(
+      end.grpcMessage ?? '',
+      /^istiod sent a response of \d+ bytes that is named \S+TypedExtensionConfig and begins with a resource of type \S+Cluster$/,
+    );
+    assert.equal(envoy.responses.pendingCount, 0);
+  });
+}
 
 test('messages of the agent wait for the end of a relayed message, and keep their order', async (t) => {
   const { envoy, upstream, interceptor } = await openIntercepted(t);

@@ -10,8 +10,6 @@ export interface ExpectedFailure {
   readonly reason: RegExp;
   /** Where the reason carries the target's own name: state of the world has no name beside the bad bytes. */
   readonly isNamed?: 'always' | 'in delta' | 'never';
-  /** The bad configs come after the good one in the response. Default: before it. */
-  readonly isLast?: boolean;
   /** The good config beside it needs no new file. */
   readonly isNeighbourCached?: boolean;
   /** Mends what made the input bad, before the good push. */
@@ -45,8 +43,7 @@ export async function checkRefused(
   const rejectCount = scene.controlPlane.counter('pilot_total_xds_rejects', 'ecds');
   const lineCount = scene.agent.logLines.length;
   const neighbour = await scene.nextNeighbour(expected.isNeighbourCached);
-  const configs = expected.isLast === true ? [neighbour, ...bad] : [...bad, neighbour];
-  const version = scene.push(configs, [neighbour]);
+  const version = scene.push([...bad, neighbour], [neighbour]);
 
   const nack = await scene.controlPlane.waitForNack('ecds', { version });
   assert.match(nack.message, expected.reason);

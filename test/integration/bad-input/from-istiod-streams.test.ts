@@ -79,6 +79,15 @@ const messageCases: readonly MessageCase[] = [
     logLine: /\terror\txdsproxy\tECDS response does not decode\t.*reason=premature EOF/,
   },
   {
+    input: 'an ECDS response of 64 KB or more that begins with a resource of another type',
+    message: (scene) => {
+      const other = { ...scene.target(url), typeUrl: typeUrls.cds, value: Buffer.alloc(64 * 1024) };
+      return ecdsResponse(scene, [other, scene.target(url)]);
+    },
+    code: 13,
+    text: /that is named type\S+\.TypedExtensionConfig and begins with a resource of type type\S+\.Cluster/,
+  },
+  {
     input: 'a wire type that protobuf no longer has',
     message: () => Buffer.of(0x0b, 0x01, 0x02),
     code: 13,
