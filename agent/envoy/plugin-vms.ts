@@ -26,7 +26,12 @@ const path = String.raw`/stats?usedonly&filter=^wasm\..+\.vm_reload_`;
 /** A page and a scrape wait for it. */
 const timeoutMs = 1_000;
 
-/** Reads what Envoy says of the VMs of plugins, when somebody asks. */
+/**
+ * Reads what Envoy says of the VMs of plugins, when somebody asks. A scrape asks Envoy for its whole page as well, but
+ * these counters cannot be picked from that as it streams by: the agent's own metrics stand before Envoy's, as in the
+ * stock agent, so Envoy's page would have to be held. The scraper's query may also leave them out there, and
+ * Prometheus names fold the plugin's own characters, such as its dots, to underscores.
+ */
 export class PluginVms {
   readonly #admin: Pick<AdminClient, 'get'>;
   #look: Promise<VmReading> | undefined;
