@@ -1,3 +1,5 @@
+import { CodedError } from '../coded-error.ts';
+
 export type DnsErrorCode =
   /** A listener cannot be opened. */
   | 'bind'
@@ -7,12 +9,6 @@ export type DnsErrorCode =
   | 'table';
 
 /** The DNS proxy cannot do what it was asked. The message says what to do. */
-export class DnsError extends Error {
+export class DnsError extends CodedError<DnsErrorCode> {
   override readonly name = 'DnsError';
-  readonly code: DnsErrorCode;
-
-  constructor(code: DnsErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.code = code;
-  }
 }

@@ -1,4 +1,5 @@
 import { Agent, type IncomingMessage, request } from 'node:http';
+import { CodedError } from '../coded-error.ts';
 import { describeError } from '../log.ts';
 
 export type AdminErrorCode =
@@ -12,14 +13,8 @@ export type AdminErrorCode =
   | 'too_large';
 
 /** Envoy's admin interface did not answer as asked. The message names method, URL and what was seen. */
-export class AdminError extends Error {
+export class AdminError extends CodedError<AdminErrorCode> {
   override readonly name = 'AdminError';
-  readonly code: AdminErrorCode;
-
-  constructor(code: AdminErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.code = code;
-  }
 }
 
 export interface AdminRequestOptions {

@@ -1,5 +1,6 @@
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { CodedError } from '../coded-error.ts';
 import type { EnvoyConfig } from '../config/agent-config.ts';
 import type { EnvironmentRecord } from '../config/environment.ts';
 import { envoyEnvironment } from './environment.ts';
@@ -7,14 +8,8 @@ import { envoyEnvironment } from './environment.ts';
 export type EnvoyProcessErrorCode = 'not_found' | 'not_executable' | 'spawn';
 
 /** Envoy could not be started. The message names the binary and what to do. */
-export class EnvoyProcessError extends Error {
+export class EnvoyProcessError extends CodedError<EnvoyProcessErrorCode> {
   override readonly name = 'EnvoyProcessError';
-  readonly code: EnvoyProcessErrorCode;
-
-  constructor(code: EnvoyProcessErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.code = code;
-  }
 }
 
 /** How Envoy ended. */

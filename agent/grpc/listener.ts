@@ -8,6 +8,7 @@ import {
 } from 'node:http2';
 import type { Socket } from 'node:net';
 import { dirname } from 'node:path';
+import { CodedError } from '../coded-error.ts';
 import { describeError, type Logger } from '../log.ts';
 
 /** Mode of the socket's folder when it has to be made (`pkg/uds/listener.go`). */
@@ -21,14 +22,8 @@ const keepOwner = -1;
 const maxStreamsOfConnection = 1_000;
 
 /** The socket could not be made. The message names path and step; nothing is left open. */
-export class ListenError extends Error {
+export class ListenError extends CodedError<'remove' | 'listen' | 'permission'> {
   override readonly name = 'ListenError';
-  readonly code: 'remove' | 'listen' | 'permission';
-
-  constructor(code: ListenError['code'], message: string, options: ErrorOptions = {}) {
-    super(message, options);
-    this.code = code;
-  }
 }
 
 export interface GrpcListenerOptions {

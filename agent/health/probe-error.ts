@@ -1,3 +1,5 @@
+import { CodedError } from '../coded-error.ts';
+
 export type ProbeErrorCode =
   /** No connection: name not found, refused, unreachable, or the source address is not there. */
   | 'connect'
@@ -15,12 +17,6 @@ export type ProbeErrorCode =
   | 'exec';
 
 /** A probe that did not succeed. The message says what was asked of whom and what was seen. */
-export class ProbeError extends Error {
+export class ProbeError extends CodedError<ProbeErrorCode> {
   override readonly name = 'ProbeError';
-  readonly code: ProbeErrorCode;
-
-  constructor(code: ProbeErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.code = code;
-  }
 }

@@ -1,3 +1,5 @@
+import { CodedError } from '../coded-error.ts';
+
 /** What went wrong on the certificate side. */
 export type IdentityErrorCode =
   /** The settings ask for something this agent cannot do. */
@@ -27,12 +29,6 @@ export type IdentityErrorCode =
  * A certificate, key or root could not be had. The message says what was tried, on what, what was seen and what to do;
  * it never holds a key or a token.
  */
-export class IdentityError extends Error {
+export class IdentityError extends CodedError<IdentityErrorCode> {
   override readonly name = 'IdentityError';
-  readonly code: IdentityErrorCode;
-
-  constructor(code: IdentityErrorCode, message: string, options: ErrorOptions = {}) {
-    super(message, options);
-    this.code = code;
-  }
 }

@@ -1,3 +1,5 @@
+import { CodedError } from '../coded-error.ts';
+
 /** Why a part of the merged page could not be had. */
 export type ScrapeErrorCode =
   /** No connection on any loopback address. */
@@ -18,12 +20,6 @@ export type ScrapeErrorCode =
   | 'timeout';
 
 /** A part of the merged page is missing or cut. The message says what was seen; the log line adds the URL. */
-export class ScrapeError extends Error {
+export class ScrapeError extends CodedError<ScrapeErrorCode> {
   override readonly name = 'ScrapeError';
-  readonly code: ScrapeErrorCode;
-
-  constructor(code: ScrapeErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.code = code;
-  }
 }

@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { CodedError } from '../coded-error.ts';
 import { describeError, type Logger } from '../log.ts';
 import { Answer, ClientGoneError } from './answer.ts';
 import { isLoopbackAddress } from './local-peer.ts';
@@ -19,14 +20,8 @@ export interface StatusServerOptions {
 export type StatusServerErrorCode = 'bind' | 'state';
 
 /** The status server cannot run. Without it the pod never gets ready, so the agent must end with this text. */
-export class StatusServerError extends Error {
+export class StatusServerError extends CodedError<StatusServerErrorCode> {
   override readonly name = 'StatusServerError';
-  readonly code: StatusServerErrorCode;
-
-  constructor(code: StatusServerErrorCode, message: string, options?: ErrorOptions) {
-    super(message, options);
-    this.code = code;
-  }
 }
 
 /**

@@ -1,3 +1,5 @@
+import { CodedError } from '../coded-error.ts';
+
 /** Which step of reaching istiod failed. */
 export type DialErrorCode =
   /** The discovery address is not `host:port`. */
@@ -14,12 +16,6 @@ export type DialErrorCode =
   | 'preface';
 
 /** istiod could not be reached. The message says what was tried, where, what was seen and what to do. */
-export class DialError extends Error {
+export class DialError extends CodedError<DialErrorCode> {
   override readonly name = 'DialError';
-  readonly code: DialErrorCode;
-
-  constructor(code: DialErrorCode, message: string, options: ErrorOptions = {}) {
-    super(message, options);
-    this.code = code;
-  }
 }
