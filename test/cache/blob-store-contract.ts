@@ -4,7 +4,8 @@ import { isAbsolute } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import type { StoreClock } from '../../cache/blob-store.ts';
 import type { BlobStore } from '../../cache/types.ts';
-import { content, failsWith, ingestBytes, ManualClock, sha256, temporaryFolder } from './store-fixture.ts';
+import { temporaryFolder } from '../support/test-end.ts';
+import { content, failsWith, ingestBytes, ManualClock, sha256 } from './store-fixture.ts';
 
 export interface StoreOpening {
   readonly folder: string;

@@ -8,14 +8,8 @@ import { describe, type TestContext, test } from 'node:test';
 import { FileBlobStore } from '../../cache/blob-store.ts';
 import { readRecordFile } from '../../cache/record-file.ts';
 import { FileRecordIndex } from '../../cache/record-index.ts';
-import {
-  CollectedLog,
-  content,
-  ingestBytes,
-  ingestNames,
-  namedFiles,
-  temporaryFolder,
-} from './store-fixture.ts';
+import { temporaryFolder } from '../support/test-end.ts';
+import { CollectedLog, content, ingestBytes, ingestNames, namedFiles } from './store-fixture.ts';
 
 const storeProcess = join(import.meta.dirname, 'store-process.ts');
 const isRoot = process.getuid?.() === 0;

@@ -20,6 +20,7 @@ import { describe, type TestContext, test } from 'node:test';
 import * as fc from 'fast-check';
 import { FileBlobStore, type FileBlobStoreOptions } from '../../cache/blob-store.ts';
 import { type Blob, CacheError } from '../../cache/types.ts';
+import { temporaryFolder } from '../support/test-end.ts';
 import { blobStoreContract } from './blob-store-contract.ts';
 import {
   CollectedLog,
@@ -30,7 +31,6 @@ import {
   ManualClock,
   namedFiles,
   sha256,
-  temporaryFolder,
 } from './store-fixture.ts';
 
 blobStoreContract('FileBlobStore', (opening) => FileBlobStore.open(opening));

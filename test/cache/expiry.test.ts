@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { FileBlobStore } from '../../cache/blob-store.ts';
 import { type ExpiryTimers, startExpiry } from '../../cache/expiry.ts';
-import { content, ingestBytes, ManualClock, temporaryFolder } from './store-fixture.ts';
+import { temporaryFolder } from '../support/test-end.ts';
+import { content, ingestBytes, ManualClock } from './store-fixture.ts';
 
 /** Timers that fire when told. */
 class ManualTimers implements ExpiryTimers {

@@ -3,7 +3,8 @@ import { mkdir, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { FileRecordIndex } from '../../cache/record-index.ts';
-import { CollectedLog, failsWith, temporaryFolder } from './store-fixture.ts';
+import { temporaryFolder } from '../support/test-end.ts';
+import { CollectedLog, failsWith } from './store-fixture.ts';
 
 interface Tag {
   readonly digest: string;

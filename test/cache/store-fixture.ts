@@ -1,9 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { TestContext } from 'node:test';
 import type { StoreClock } from '../../cache/blob-store.ts';
 import type { CacheLog, CacheLogFields } from '../../cache/cache-log.ts';
 import {
@@ -13,13 +11,6 @@ import {
   type CacheErrorCode,
   type Sha256,
 } from '../../cache/types.ts';
-
-/** A folder that is removed when the test ends. */
-export async function temporaryFolder(t: TestContext): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'ferry-cache-'));
-  t.after(() => rm(folder, { recursive: true, force: true }));
-  return folder;
-}
 
 export function sha256(bytes: Uint8Array): Sha256 {
   return createHash('sha256').update(bytes).digest('hex');

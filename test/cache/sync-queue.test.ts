@@ -3,7 +3,7 @@ import { type FileHandle, open, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { SyncQueue } from '../../cache/sync-queue.ts';
-import { temporaryFolder } from './store-fixture.ts';
+import { temporaryFolder } from '../support/test-end.ts';
 
 describe('the sync queue', () => {
   test('syncs and closes what it is given, and idle waits for it', async (t) => {

@@ -7,7 +7,8 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { FileBlobStore } from '../../../cache/blob-store.ts';
 import type { Blob } from '../../../cache/types.ts';
-import { ingestBytes, temporaryFolder } from '../../cache/store-fixture.ts';
+import { ingestBytes } from '../../cache/store-fixture.ts';
+import { temporaryFolder } from '../../support/test-end.ts';
 import { type CommandResult, runCommand } from './command-process.ts';
 
 const dayMs = 86_400_000;

@@ -1,7 +1,7 @@
 import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { temporaryFolder } from '../../cache/store-fixture.ts';
+import { temporaryFolder } from '../../support/test-end.ts';
 import { importedLog, pluginModule } from '../../support/wasm-fixtures/plugin-module.ts';
 import { ImageRegistry } from '../fetch/image-registry.ts';
 import { answer, startWebServer, type WebServer } from '../fetch/web-server.ts';

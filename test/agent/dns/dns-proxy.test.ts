@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
-import { networkInterfaces, tmpdir } from 'node:os';
+import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import packets from 'dns-packet';
@@ -14,6 +14,7 @@ import type { DnsPlan } from '../../../agent/dns/dns-settings.ts';
 import { DnsMetrics } from '../../../metrics/dns-metrics.ts';
 import { MetricRegistry } from '../../../metrics/registry.ts';
 import { dig, isDigThere } from '../../support/dns-lookup.ts';
+import { temporaryFolder } from '../../support/test-end.ts';
 import { RecordingLog } from '../status/status-fixture.ts';
 import { EventQueue } from '../xds/event-queue.ts';
 import { answerTo, askTcp, askUdp, encodeQuery, startUpstream, type UpstreamQuery } from './dns-peers.ts';
@@ -532,8 +533,7 @@ interface Opened {
 }
 
 async function prepare(t: TestContext, files: Readonly<Record<string, string>>): Promise<Opened> {
-  const root = await mkdtemp(join(tmpdir(), 'ferry-dns-'));
-  t.after(async () => rm(root, { recursive: true, force: true }));
+  const root = await temporaryFolder(t);
   for (const [path, text] of Object.entries(files)) {
     await mkdir(join(root, path, '..'), { recursive: true });
     await writeFile(join(root, path), text);

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { describe, it, type TestContext } from 'node:test';
+import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { temporaryFolder } from '../../support/test-end.ts';
 import { FetchFixture } from './fetch-fixture.ts';
 import { ImageRegistry, ociTarGzip, pullSecret } from './image-registry.ts';
 import { pluginLayer, sha256, wasmModule } from './module-bytes.ts';
@@ -49,12 +49,6 @@ async function killedFetches(
   server.server.off('request', watch);
   assert.equal(signal, 'SIGKILL', 'it was killed while it fetched');
   return told;
-}
-
-async function temporaryFolder(t: TestContext): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'ferry-killed-'));
-  t.after(() => rm(folder, { recursive: true, force: true }));
-  return folder;
 }
 
 describe('an agent that is killed while it fetches private modules', () => {

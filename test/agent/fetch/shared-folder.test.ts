@@ -1,8 +1,6 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { describe, it, type TestContext } from 'node:test';
+import { describe, it } from 'node:test';
+import { temporaryFolder } from '../../support/test-end.ts';
 import { FetchFixture } from './fetch-fixture.ts';
 import { ImageRegistry, ociTarGzip, pullSecret } from './image-registry.ts';
 import { pluginLayer, wasmModule } from './module-bytes.ts';
@@ -10,16 +8,10 @@ import { answer, startWebServer } from './web-server.ts';
 
 const one = wasmModule('one');
 
-async function sharedFolder(t: TestContext): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'ferry-shared-'));
-  t.after(async () => rm(folder, { recursive: true, force: true }));
-  return folder;
-}
-
 /** Two sources over one folder stand for an agent and a command line beside it. */
 describe('a cache folder that two processes use', () => {
   it('gives the running one what the other has pulled, without another request', async (t) => {
-    const folder = await sharedFolder(t);
+    const folder = await temporaryFolder(t);
     const registry = new ImageRegistry();
     registry.image([{ mediaType: ociTarGzip, bytes: await pluginLayer(one) }], { tags: ['v1'] });
     await using server = await startWebServer(registry.handle);
@@ -36,7 +28,7 @@ describe('a cache folder that two processes use', () => {
   });
 
   it('gives a private module that was pulled with one secret to no config with another', async (t) => {
-    const folder = await sharedFolder(t);
+    const folder = await temporaryFolder(t);
     const registry = new ImageRegistry();
     registry.auth = { kind: 'basic', username: 'ann', password: 'pw' };
     registry.image([{ mediaType: ociTarGzip, bytes: await pluginLayer(one) }], { tags: ['v1'] });

@@ -5,7 +5,8 @@ import test, { type TestContext } from 'node:test';
 import { systemClock } from '../../../agent/clock.ts';
 import { FileWatch } from '../../../agent/files/file-watch.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
-import { atEnd, LogCapture, temporaryFolder } from '../identity/sds-fixture.ts';
+import { atEnd, temporaryFolder } from '../../support/test-end.ts';
+import { LogCapture } from '../identity/sds-fixture.ts';
 import { EventQueue } from '../xds/event-queue.ts';
 
 interface Watching {

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { parseReadinessProbe } from '../../../agent/config/readiness-probe.ts';
@@ -10,6 +9,7 @@ import type { WorkloadHealth } from '../../../agent/health/health-state.ts';
 import { ProbeDialer } from '../../../agent/health/probe-dialer.ts';
 import { WorkloadHealthChecker, type WorkloadHealthOptions } from '../../../agent/health/workload-health.ts';
 import { poll } from '../../support/polling.ts';
+import { temporaryFolder } from '../../support/test-end.ts';
 import { RecordingLog } from '../status/status-fixture.ts';
 import { EventQueue } from '../xds/event-queue.ts';
 import { findClosedPort, startGrpcPeer, startHttpPeer, startTcpPeer, startTlsPeer } from './probe-peers.ts';
@@ -189,8 +189,7 @@ async function isGone(pid: number): Promise<void> {
 }
 
 test('a command that takes too long is killed with all it has started', async (t) => {
-  const folder = await mkdtemp(join(tmpdir(), 'ferry-health-'));
-  t.after(async () => rm(folder, { recursive: true, force: true }));
+  const folder = await temporaryFolder(t);
   const script = `sleep 600 & echo $! > ${folder}/pid; wait`;
   const { changes } = watch(t, { exec: { command: ['sh', '-c', script] }, timeoutSeconds: 1 });
   assert.deepEqual(await changes.next(), { kind: 'unhealthy', reason: 'no answer within 1000 ms' });

@@ -11,8 +11,8 @@ import { createCertificateRequest } from '../../../agent/identity/csr.ts';
 import { IdentityError } from '../../../agent/identity/identity-error.ts';
 import { Authority } from '../../support/certificate-authority/authority.ts';
 import { openSsl, openSslSkipReason } from '../../support/certificate-authority/open-ssl.ts';
+import { atEnd } from '../../support/test-end.ts';
 import { HastyClock, makeClient, serverName, spiffeId, startCa, token } from './ca-fixture.ts';
-import { atEnd } from './sds-fixture.ts';
 
 const { signal } = new AbortController();
 const { csr } = await createCertificateRequest({

@@ -6,7 +6,8 @@ import type { CaConfig } from '../../../agent/config/identity-config.ts';
 import { CaClient } from '../../../agent/identity/ca-client.ts';
 import { Authority } from '../../support/certificate-authority/authority.ts';
 import { CaServer, type CaServerOptions } from '../../support/certificate-authority/ca-server.ts';
-import { atEnd, LogCapture, MetricsCapture, temporaryFolder } from './sds-fixture.ts';
+import { atEnd, temporaryFolder } from '../../support/test-end.ts';
+import { LogCapture, MetricsCapture } from './sds-fixture.ts';
 
 export const serverName = 'istiod.istio-system.svc';
 export const spiffeId = 'spiffe://cluster.local/ns/shop/sa/cart';

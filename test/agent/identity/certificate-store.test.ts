@@ -10,8 +10,9 @@ import { IdentityError } from '../../../agent/identity/identity-error.ts';
 import { OutputFiles } from '../../../agent/identity/output-files.ts';
 import { Authority } from '../../support/certificate-authority/authority.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
+import { atEnd, temporaryFolder } from '../../support/test-end.ts';
 import { EventQueue } from '../xds/event-queue.ts';
-import { atEnd, LogCapture, MetricsCapture, temporaryFolder } from './sds-fixture.ts';
+import { LogCapture, MetricsCapture } from './sds-fixture.ts';
 
 const hourMs = 3_600_000;
 const { signal } = new AbortController();

@@ -8,8 +8,8 @@ import { decodeSigningAnswer, encodeSigningRequest } from '../../../agent/identi
 import { createCertificateRequest, encodeCertificateRequest } from '../../../agent/identity/csr.ts';
 import { openSsl, openSslSkipReason } from '../../support/certificate-authority/open-ssl.ts';
 import { readCertificateRequest } from '../../support/certificate-authority/request-reader.ts';
+import { temporaryFolder } from '../../support/test-end.ts';
 import { recordedMessages, recordingSkipReason } from './recording.ts';
-import { temporaryFolder } from './sds-fixture.ts';
 
 const spiffeId = 'spiffe://cluster.local/ns/shop/sa/cart';
 const rsa = { kind: 'rsa', sizeBits: 2048 } as const;

@@ -6,10 +6,10 @@ import { Authority } from '../../support/certificate-authority/authority.ts';
 import { EnvoyProcess, envoyBinary } from '../../support/envoy.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
 import { freePorts } from '../../support/free-ports.ts';
+import { atEnd } from '../../support/test-end.ts';
 import { createWorkspace } from '../../support/workspace.ts';
 import { spiffeId, startCa } from './ca-fixture.ts';
 import { makeIdentity } from './identity-fixture.ts';
-import { atEnd } from './sds-fixture.ts';
 
 const hourMs = 3_600_000;
 const envoy = envoyBinary();

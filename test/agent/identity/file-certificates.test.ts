@@ -10,8 +10,9 @@ import { IdentityError } from '../../../agent/identity/identity-error.ts';
 import { Authority } from '../../support/certificate-authority/authority.ts';
 import { openSsl, openSslSkipReason } from '../../support/certificate-authority/open-ssl.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
+import { atEnd, temporaryFolder } from '../../support/test-end.ts';
 import { EventQueue } from '../xds/event-queue.ts';
-import { atEnd, LogCapture, MetricsCapture, temporaryFolder } from './sds-fixture.ts';
+import { LogCapture, MetricsCapture } from './sds-fixture.ts';
 
 const authority = Authority.createRoot('root');
 const { signal } = new AbortController();

@@ -6,7 +6,8 @@ import { ConfigReport } from '../../../agent/config/config-report.ts';
 import type { IdentityConfig } from '../../../agent/config/identity-config.ts';
 import { type IdentityValues, readIdentityConfig } from '../../../agent/config/identity-settings.ts';
 import { WorkloadIdentity } from '../../../agent/identity/identity.ts';
-import { atEnd, LogCapture, MetricsCapture } from './sds-fixture.ts';
+import { atEnd } from '../../support/test-end.ts';
+import { LogCapture, MetricsCapture } from './sds-fixture.ts';
 
 /** Every variable as it is when it is not set. */
 export const defaultValues: IdentityValues = {

@@ -10,9 +10,10 @@ import { CaServer } from '../../support/certificate-authority/ca-server.ts';
 import { openSsl, openSslSkipReason } from '../../support/certificate-authority/open-ssl.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
 import { SdsProvider } from '../../support/sds-provider.ts';
+import { atEnd, temporaryFolder } from '../../support/test-end.ts';
 import { serverName, spiffeId, startCa, token } from './ca-fixture.ts';
 import { makeIdentity } from './identity-fixture.ts';
-import { atEnd, type ReadAnswer, SdsClient, temporaryFolder } from './sds-fixture.ts';
+import { type ReadAnswer, SdsClient } from './sds-fixture.ts';
 
 const hourMs = 3_600_000;
 const refusal = { kind: 'status', code: status.PERMISSION_DENIED, message: 'no' } as const;

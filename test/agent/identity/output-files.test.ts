@@ -3,7 +3,8 @@ import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { OutputFiles } from '../../../agent/identity/output-files.ts';
-import { atEnd, LogCapture, temporaryFolder } from './sds-fixture.ts';
+import { atEnd, temporaryFolder } from '../../support/test-end.ts';
+import { LogCapture } from './sds-fixture.ts';
 
 async function open(t: TestContext, fileMode = 0o600) {
   const folder = await temporaryFolder(t);

@@ -1,39 +1,14 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { Client, type ClientDuplexStream, credentials, type StatusObject } from '@grpc/grpc-js';
 import { LogRoot } from '../../../agent/log.ts';
 import { IdentityMetrics, type ServedCertificate } from '../../../metrics/identity-metrics.ts';
 import { MetricRegistry } from '../../../metrics/registry.ts';
+import { atEnd } from '../../support/test-end.ts';
 import { EventQueue } from '../xds/event-queue.ts';
 import { decodeSecretResponse, encodeSecretRequest } from './secret-codec.ts';
 
 export const servicePath = '/envoy.service.secret.v3.SecretDiscoveryService';
 export const nodeId = 'sidecar~10.0.0.1~cart-1.shop~shop.svc.cluster.local';
-
-const stacks = new WeakMap<TestContext, AsyncDisposableStack>();
-
-/** Runs when the test ends, last registered first, so that whoever uses something ends before it. */
-export function atEnd(t: TestContext, work: () => unknown): void {
-  let stack = stacks.get(t);
-  if (stack === undefined) {
-    const made = new AsyncDisposableStack();
-    t.after(async () => made.disposeAsync());
-    stacks.set(t, made);
-    stack = made;
-  }
-  stack.defer(async () => {
-    await work();
-  });
-}
-
-/** A folder that is removed when the test ends. */
-export async function temporaryFolder(t: TestContext): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'ferry-id-'));
-  atEnd(t, async () => rm(folder, { recursive: true, force: true }));
-  return folder;
-}
 
 export interface LogLine {
   readonly level: string;

@@ -18,15 +18,8 @@ import { CertificateStore } from '../../../agent/identity/certificate-store.ts';
 import { FileCertificates } from '../../../agent/identity/file-certificates.ts';
 import { SdsServer } from '../../../agent/identity/sds-server.ts';
 import { Authority } from '../../support/certificate-authority/authority.ts';
-import {
-  atEnd,
-  LogCapture,
-  MetricsCapture,
-  nodeId,
-  SdsClient,
-  servicePath,
-  temporaryFolder,
-} from './sds-fixture.ts';
+import { atEnd, temporaryFolder } from '../../support/test-end.ts';
+import { LogCapture, MetricsCapture, nodeId, SdsClient, servicePath } from './sds-fixture.ts';
 import { encodeSecretRequest } from './secret-codec.ts';
 
 /** A server over real files, whose retries are over at once. */

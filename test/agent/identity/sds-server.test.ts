@@ -9,8 +9,9 @@ import { IdentityError } from '../../../agent/identity/identity-error.ts';
 import { SdsServer, type SdsServerOptions } from '../../../agent/identity/sds-server.ts';
 import type { Secret } from '../../../agent/identity/secret-messages.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
+import { atEnd, temporaryFolder } from '../../support/test-end.ts';
 import { recordedMessages, recordingSkipReason } from './recording.ts';
-import { atEnd, LogCapture, MetricsCapture, nodeId, SdsClient, temporaryFolder } from './sds-fixture.ts';
+import { LogCapture, MetricsCapture, nodeId, SdsClient } from './sds-fixture.ts';
 import { decodeSecretResponse } from './secret-codec.ts';
 
 /** Secrets that count how often they were made, with failures on demand. */

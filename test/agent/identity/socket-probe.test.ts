@@ -8,7 +8,8 @@ import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
 import { probeSocket } from '../../../agent/identity/socket-probe.ts';
 import { SdsProvider } from '../../support/sds-provider.ts';
-import { atEnd, LogCapture, temporaryFolder } from './sds-fixture.ts';
+import { atEnd, temporaryFolder } from '../../support/test-end.ts';
+import { LogCapture } from './sds-fixture.ts';
 
 const options = { log: new LogCapture().root.scope('sds'), signal: new AbortController().signal };
 

@@ -8,7 +8,7 @@ import {
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import test, { type TestContext } from 'node:test';
 import { callUnary, type UnaryCallOptions } from '../../../agent/identity/unary-call.ts';
-import { atEnd } from './sds-fixture.ts';
+import { atEnd } from '../../support/test-end.ts';
 
 const emptyFrame = Buffer.alloc(5);
 /** A SETTINGS frame without settings: all that a peer needs to take a connection for HTTP/2. */

@@ -1,6 +1,4 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import {
@@ -22,6 +20,7 @@ import { FileRecordIndex } from '../../../cache/record-index.ts';
 import { MetricRegistry } from '../../../metrics/registry.ts';
 import { WasmMetrics } from '../../../metrics/wasm-metrics.ts';
 import { makeResponse } from '../../../proto/codec.ts';
+import { atEnd, temporaryFolder } from '../../support/test-end.ts';
 import { pluginResource } from './extension-fixtures.ts';
 
 const name = 'extensions.istio.io/trafficextension/shop.jwt~istio-translated-wasmplugin';
@@ -98,7 +97,7 @@ class Bench {
   }
 
   static async open(context: TestContext, folder?: string): Promise<Bench> {
-    const own = folder ?? (await mkdtemp(join(tmpdir(), 'ferry-explain-')));
+    const own = folder ?? (await temporaryFolder(context));
     const log = new LogRoot({ format: 'text', levels: new Map(), write: () => undefined }).scope('test');
     const index = await FileRecordIndex.open({
       path: join(own, 'kept.json'),
@@ -107,10 +106,7 @@ class Bench {
       log,
     });
     const bench = new Bench(index);
-    context.after(async () => {
-      await bench.close();
-      if (folder === undefined) await rm(own, { recursive: true });
-    });
+    atEnd(context, () => bench.close());
     return bench;
   }
 
@@ -279,8 +275,7 @@ describe('a plugin explains itself', () => {
   });
 
   test('after a restart: the age of what serves is that of its acceptance', async (context) => {
-    const folder = await mkdtemp(join(tmpdir(), 'ferry-explain-'));
-    context.after(() => rm(folder, { recursive: true }));
+    const folder = await temporaryFolder(context);
     const before = await Bench.open(context, folder);
     before.source.answers.push(found());
     await before.push();

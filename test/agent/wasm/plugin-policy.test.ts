@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { create } from '@bufbuild/protobuf';
 import { anyPack, StructSchema } from '@bufbuild/protobuf/wkt';
 import { permissivePolicy } from '../../../agent/policy/policy-data.ts';
 import { typeUrls } from '../../../proto/type-urls.ts';
+import { temporaryFolder } from '../../support/test-end.ts';
 import { pluginModule } from '../../support/wasm-fixtures/plugin-module.ts';
 import { allowAll, denyAll, policyOf } from '../policy/policy-fixture.ts';
 import { publicKeyPem } from '../policy/signer-fixture.ts';
@@ -138,11 +138,7 @@ describe('a policy that changes while a module is fetched', () => {
   });
 
   test('counts up to the moment in which the config is sent', async (context) => {
-    const folder = await mkdtemp(join(tmpdir(), 'ferry-policed-'));
-    context.after(() => rm(folder, { recursive: true }));
-    const before = await PolicedPlugin.open(context, await allowing(), folder);
-    await before.run();
-    await before.close();
+    const folder = await PolicedPlugin.leaveBehind(context, await allowing());
     const plugin = await PolicedPlugin.open(context, await allowing(), folder);
     // What was kept before the restart is looked for on a slow disk, while the module is there.
     const release = plugin.holdDisk();
@@ -438,11 +434,7 @@ describe('what is kept on disk', () => {
   ] as const;
   for (const [what, policy, expected] of rows) {
     test(what, async (context) => {
-      const folder = await mkdtemp(join(tmpdir(), 'ferry-policed-'));
-      context.after(() => rm(folder, { recursive: true }));
-      const before = await PolicedPlugin.open(context, await allowing(), folder);
-      await before.run();
-      await before.close();
+      const folder = await PolicedPlugin.leaveBehind(context, await allowing());
       const plugin = await PolicedPlugin.open(context, await policy(), folder);
       plugin.push();
       if (expected === 'last-known-good' || what.includes('listed') || what.includes('signature'))
@@ -453,12 +445,8 @@ describe('what is kept on disk', () => {
   }
 
   test('is used with the signature that it had, and not when the signer has another key', async (context) => {
-    const folder = await mkdtemp(join(tmpdir(), 'ferry-policed-'));
-    context.after(() => rm(folder, { recursive: true }));
     const signed = await allowing(', signers: [release]', signers);
-    const before = await PolicedPlugin.open(context, signed, folder);
-    await before.run({}, { signature });
-    await before.close();
+    const folder = await PolicedPlugin.leaveBehind(context, signed, { signature });
     const [signer] = signed.signers;
     assert.ok(signer?.kind === 'key');
     const rotated = { ...signed, signers: [{ ...signer, publicKeys: ['another key'] }] };
@@ -467,20 +455,13 @@ describe('what is kept on disk', () => {
       [signed, 'last-known-good'],
     ] as const) {
       const plugin = await PolicedPlugin.open(context, policy, folder);
-      plugin.push();
-      (await plugin.questions.next()).fail('network');
-      await plugin.events.next();
-      assert.equal(await plugin.events.next(), expected);
+      assert.equal(await plugin.runOffline(), expected);
       await plugin.close();
     }
   });
 
   test('by an agent that noted no origin is used without a policy only', async (context) => {
-    const folder = await mkdtemp(join(tmpdir(), 'ferry-policed-'));
-    context.after(() => rm(folder, { recursive: true }));
-    const before = await PolicedPlugin.open(context, permissivePolicy, folder);
-    await before.run();
-    await before.close();
+    const folder = await PolicedPlugin.leaveBehind(context, permissivePolicy);
     const path = join(folder, 'kept.json');
     const text = await readFile(path, 'utf8');
     assert.ok(text.includes('"origin"'));
@@ -490,20 +471,14 @@ describe('what is kept on disk', () => {
       [permissivePolicy, 'last-known-good'],
     ] as const) {
       const plugin = await PolicedPlugin.open(context, policy, folder);
-      plugin.push();
-      (await plugin.questions.next()).fail('network');
-      await plugin.events.next();
-      assert.equal(await plugin.events.next(), expected);
+      assert.equal(await plugin.runOffline(), expected);
       await plugin.close();
     }
   });
 
   test('has no user info and no query of its URL', async (context) => {
-    const folder = await mkdtemp(join(tmpdir(), 'ferry-policed-'));
-    context.after(() => rm(folder, { recursive: true }));
-    const plugin = await PolicedPlugin.open(context, permissivePolicy, folder);
-    await plugin.run({ url: 'https://user:hunter2@web.test/a.wasm?token=hunter2' });
-    await plugin.close();
+    const url = 'https://user:hunter2@web.test/a.wasm?token=hunter2';
+    const folder = await PolicedPlugin.leaveBehind(context, permissivePolicy, {}, { url });
     const text = await readFile(join(folder, 'kept.json'), 'utf8');
     assert.match(text, /web\.test\/a\.wasm/);
     assert.doesNotMatch(text, /hunter2/);
@@ -522,9 +497,7 @@ describe('modules that need no download', () => {
   });
 
   test('as files are known by the bytes they have', async (context) => {
-    const folder = await mkdtemp(join(tmpdir(), 'ferry-policed-'));
-    context.after(() => rm(folder, { recursive: true }));
-    const path = join(folder, 'a.wasm');
+    const path = join(await temporaryFolder(context), 'a.wasm');
     const bytes = pluginModule();
     await writeFile(path, bytes);
     const listing = (sha256: string): ReturnType<typeof policyOf> =>
@@ -545,9 +518,7 @@ describe('modules that need no download', () => {
   });
 
   test('as files are read when their bytes are asked for only now', async (context) => {
-    const folder = await mkdtemp(join(tmpdir(), 'ferry-policed-'));
-    context.after(() => rm(folder, { recursive: true }));
-    const path = join(folder, 'a.wasm');
+    const path = join(await temporaryFolder(context), 'a.wasm');
     const bytes = pluginModule();
     await writeFile(path, bytes);
     const plugin = await PolicedPlugin.open(context, await policyOf(`${denyAll}local: { action: allow }\n`));

@@ -1,6 +1,4 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import {
@@ -20,6 +18,7 @@ import { FileRecordIndex } from '../../../cache/record-index.ts';
 import { MetricRegistry } from '../../../metrics/registry.ts';
 import { WasmMetrics } from '../../../metrics/wasm-metrics.ts';
 import { type Any, makeResponse } from '../../../proto/codec.ts';
+import { atEnd, temporaryFolder } from '../../support/test-end.ts';
 import { HandPolicy } from '../policy/hand-policy.ts';
 import { createKeptLog, type KeptLog } from '../policy/kept-log.ts';
 import { type PluginFixture, pluginResource } from './extension-fixtures.ts';
@@ -131,18 +130,29 @@ export class PolicedPlugin {
 
   /** On a volume of its own, or on that of an earlier one. Ends with the test. */
   static async open(context: TestContext, policy: Policy, folder?: string): Promise<PolicedPlugin> {
-    const own = folder ?? (await mkdtemp(join(tmpdir(), 'ferry-policed-')));
+    const own = folder ?? (await temporaryFolder(context));
     const index = await FileRecordIndex.open({
       path: join(own, 'kept.json'),
       parse: parseKeptConfig,
       maxEntryCount: 10,
     });
     const plugin = new PolicedPlugin(index, policy);
-    context.after(async () => {
-      await plugin.close();
-      if (folder === undefined) await rm(own, { recursive: true });
-    });
+    atEnd(context, () => plugin.close());
     return plugin;
+  }
+
+  /** A volume on which an earlier agent has run the plugin. */
+  static async leaveBehind(
+    context: TestContext,
+    policy: Policy,
+    more: Partial<FetchedModule> = {},
+    options: PluginFixture = {},
+  ): Promise<string> {
+    const folder = await temporaryFolder(context);
+    const before = await PolicedPlugin.open(context, policy, folder);
+    await before.run(options, more);
+    await before.close();
+    return folder;
   }
 
   async close(): Promise<void> {
@@ -181,6 +191,14 @@ export class PolicedPlugin {
     assert.equal(await this.events.next(), 'plugin');
     this.accept();
     assert.equal(await this.events.next(), 'ok');
+  }
+
+  /** It is pushed while the network is down. What is sent to Envoy then. */
+  async runOffline(): Promise<string> {
+    this.push();
+    (await this.questions.next()).fail('network');
+    await this.events.next();
+    return this.events.next();
   }
 
   get status(): PluginStatus {

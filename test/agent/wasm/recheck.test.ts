@@ -105,6 +105,14 @@ class PolledPlugin implements AsyncDisposable {
     return offer;
   }
 
+  /** It is pushed, fetched, offered, and Envoy accepts it. */
+  async run(url = this.url): Promise<void> {
+    const offer = this.nextOffer();
+    this.push(url);
+    await offer;
+    this.accept();
+  }
+
   accept(): void {
     this.rollouts.acknowledged(name, this.offers.at(-1)?.number ?? 0);
   }
@@ -142,10 +150,7 @@ describe('a running plugin named by a moving tag', { concurrency: true }, () => 
   it('is looked after with a HEAD, and rolled to what the tag names next, without a push', async () => {
     await using polled = await PolledPlugin.open(0);
     await polled.tag(oneOf('one'));
-    const first = polled.nextOffer();
-    polled.push();
-    await first;
-    polled.accept();
+    await polled.run();
     assert.notEqual(polled.plugin.nextRecheckAt, undefined);
     const pulls = polled.server.count('GET ');
     await polled.headCount(1);
@@ -170,10 +175,7 @@ describe('a running plugin named by a moving tag', { concurrency: true }, () => 
   it('goes on with its module when Envoy refuses the new one, which is not offered again', async () => {
     await using polled = await PolledPlugin.open(0);
     await polled.tag(oneOf('one'));
-    const first = polled.nextOffer();
-    polled.push();
-    await first;
-    polled.accept();
+    await polled.run();
     const second = polled.nextOffer();
     await polled.tag(oneOf('two'));
     await second;
@@ -215,10 +217,7 @@ describe('a running plugin named by a moving tag', { concurrency: true }, () => 
   it('goes on while its registry is down, and says so', async () => {
     await using polled = await PolledPlugin.open(0);
     await polled.tag(oneOf('one'));
-    const first = polled.nextOffer();
-    polled.push();
-    await first;
-    polled.accept();
+    await polled.run();
     let isDown = true;
     polled.registry.fail('HEAD ', (_, response) => {
       if (isDown) answer(response, 403);
@@ -241,10 +240,7 @@ describe('a running plugin named by a moving tag', { concurrency: true }, () => 
     const release = new ImageSigner('release');
     await using polled = await PolledPlugin.open(0, await release.signers());
     await polled.tag(oneOf('one'), release);
-    const first = polled.nextOffer();
-    polled.push();
-    await first;
-    polled.accept();
+    await polled.run();
     await polled.tag(oneOf('two'), new ImageSigner('release'));
     const lastError = await poll(
       async () => {
@@ -264,25 +260,16 @@ describe('a running plugin named by a moving tag', { concurrency: true }, () => 
   it('is not looked after without an interval, by a digest, or when it is withdrawn', async () => {
     await using unpolled = await PolledPlugin.open(undefined);
     await unpolled.tag(oneOf('one'));
-    let offer = unpolled.nextOffer();
-    unpolled.push();
-    await offer;
-    unpolled.accept();
+    await unpolled.run();
     assert.equal(unpolled.plugin.nextRecheckAt, undefined);
 
     await using polled = await PolledPlugin.open(0);
     await polled.tag(oneOf('one'));
-    offer = polled.nextOffer();
-    polled.push();
-    await offer;
-    polled.accept();
+    await polled.run();
     assert.notEqual(polled.plugin.nextRecheckAt, undefined);
-    offer = polled.nextOffer();
-    polled.push(`${polled.url}@sha256:${polled.plugin.checksum}`);
-    await offer;
-    polled.accept();
+    await polled.run(`${polled.url}@sha256:${polled.plugin.checksum}`);
     assert.equal(polled.plugin.nextRecheckAt, undefined, 'the push ended it');
-    offer = polled.nextOffer();
+    const offer = polled.nextOffer();
     polled.push();
     await offer;
     polled.rollouts.withdraw(name);

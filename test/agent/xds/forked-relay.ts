@@ -4,7 +4,8 @@ import { once } from 'node:events';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { XdsConfig } from '../../../agent/config/agent-config.ts';
-import { temporaryFolder, testConfig } from './relay-fixture.ts';
+import { temporaryFolder } from '../../support/test-end.ts';
+import { testConfig } from './relay-fixture.ts';
 
 /** The relay as the only thing in a process: its memory is that of the relay. */
 export interface ForkedRelay {

@@ -29,10 +29,10 @@ import {
   settingsFrame,
   windowUpdateFrame,
 } from '../../support/http2-frames.ts';
+import { temporaryFolder } from '../../support/test-end.ts';
 import { type ForkedRelay, forkRelay } from './forked-relay.ts';
 import { clusterType, deltaRequest, deltaResponse } from './messages.ts';
 import { frame, openRawEnvoy, type RawEnvoy } from './raw-peers.ts';
-import { temporaryFolder } from './relay-fixture.ts';
 
 /** What one connection may cost at the most while it floods: windows, Node's buffers, and garbage not yet taken. */
 const maxGrowthMib = 64;

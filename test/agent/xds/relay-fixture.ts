@@ -1,5 +1,3 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import type { XdsConfig } from '../../../agent/config/agent-config.ts';
@@ -7,6 +5,7 @@ import { LogRoot } from '../../../agent/log.ts';
 import { AdsRelay, type AdsRelayOptions } from '../../../agent/xds/relay.ts';
 import { MetricRegistry } from '../../../metrics/registry.ts';
 import { XdsMetrics } from '../../../metrics/xds-metrics.ts';
+import { temporaryFolder } from '../../support/test-end.ts';
 
 export interface LogLine {
   readonly level: string;
@@ -38,13 +37,6 @@ export function testConfig(folder: string, changes: Partial<XdsConfig>): XdsConf
     keepaliveTimeoutMs: 10_000,
     ...changes,
   };
-}
-
-/** A folder that is removed when the test ends. */
-export async function temporaryFolder(t: TestContext): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'ferry-xds-'));
-  t.after(async () => rm(folder, { recursive: true, force: true }));
-  return folder;
 }
 
 /** A listening relay with its log and metrics, closed when the test ends. */

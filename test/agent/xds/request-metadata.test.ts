@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import test from 'node:test';
 import { LogRoot } from '../../../agent/log.ts';
 import { buildRequestHeaders, isLoopback, readToken } from '../../../agent/xds/request-metadata.ts';
-import { temporaryFolder, testConfig } from './relay-fixture.ts';
+import { temporaryFolder } from '../../support/test-end.ts';
+import { testConfig } from './relay-fixture.ts';
 
 function recordingLog() {
   const lines: string[] = [];

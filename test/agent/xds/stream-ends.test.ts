@@ -8,10 +8,11 @@ import test, { type TestContext } from 'node:test';
 import type { XdsTlsConfig } from '../../../agent/config/agent-config.ts';
 import { RedialBackoff } from '../../../agent/xds/redial-backoff.ts';
 import { Authority } from '../../support/certificate-authority/authority.ts';
+import { temporaryFolder } from '../../support/test-end.ts';
 import { EventQueue } from './event-queue.ts';
 import { clusterType, deltaRequest, deltaResponse } from './messages.ts';
 import { frame, type IstiodStream, openRawEnvoy, type RawEnvoy, startRawIstiod } from './raw-peers.ts';
-import { type RelayFixture, startRelay, temporaryFolder } from './relay-fixture.ts';
+import { type RelayFixture, startRelay } from './relay-fixture.ts';
 import { startStallingProxy } from './stalling-proxy.ts';
 
 const istiodEnds = 'istio_agent_istiod_connection_terminations';

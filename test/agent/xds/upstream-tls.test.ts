@@ -12,9 +12,10 @@ import type { CompliancePolicy } from '../../../agent/config/compliance-policy.t
 import { LogRoot } from '../../../agent/log.ts';
 import { checkCompliance } from '../../../agent/xds/tls-limits.ts';
 import { Authority } from '../../support/certificate-authority/authority.ts';
+import { temporaryFolder } from '../../support/test-end.ts';
 import { EventQueue } from './event-queue.ts';
 import { openRawEnvoy } from './raw-peers.ts';
-import { startRelay, temporaryFolder } from './relay-fixture.ts';
+import { startRelay } from './relay-fixture.ts';
 
 const root = Authority.createRoot('root');
 const otherRoot = Authority.createRoot('other root');
