@@ -29,12 +29,11 @@
  *
  * Linux only: usage is read from /proc.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { envoyBinary } from '../support/envoy.ts';
+import { exitOnSignals, holdTemporaryFolder } from '../support/run-end.ts';
 import {
   BaselineError,
   baselineOf,
@@ -61,7 +60,6 @@ import { commandOf, prepareSubjectFiles, type Subject, type SubjectFiles } from 
 
 const lossExitCode = 1;
 const usageExitCode = 2;
-const signalExitCodes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 const resultsFolder = fileURLToPath(new URL('results/', import.meta.url));
 /** Their figures of grpc-js are what others are divided by. */
 const yardstickScenarios: readonly string[] = ['start', 'idle'];
@@ -85,7 +83,7 @@ async function main(): Promise<number> {
   if (envoyPath === undefined && options.scenarios.includes('ready')) {
     warnings.push('Without ENVOY_PATH there is no start to readiness.');
   }
-  const files = await prepareSubjectFiles(makeTemporaryFolder());
+  const files = await prepareSubjectFiles(holdTemporaryFolder('bench'));
   const bench: Bench = { options, effort: effortOf(options), subjects, files, warnings };
   const steps = stepsOf(options, bench.effort, envoyPath);
   const document = await measure(bench, steps);
@@ -180,18 +178,7 @@ async function measure(bench: Bench, steps: readonly Step[]): Promise<BenchDocum
   };
 }
 
-/** One folder for all files of the run, sockets and module caches included; gone when the process ends. */
-function makeTemporaryFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), 'ferry-bench-'));
-  process.env['TMPDIR'] = folder;
-  process.on('exit', () => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));
-  return folder;
-}
-
-// Exit handlers kill the agents and remove the files.
-for (const [signal, code] of Object.entries(signalExitCodes)) {
-  process.once(signal, () => process.exit(code));
-}
+exitOnSignals();
 
 try {
   process.exitCode = await main();

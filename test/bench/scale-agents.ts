@@ -6,9 +6,6 @@
  *
  *   npm run build && npm run scale:agents -- --agents 100 --outage 60
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { ControlPlane } from '../support/control-plane/control-plane.ts';
@@ -17,6 +14,7 @@ import { typeUrls } from '../support/control-plane/type-urls.ts';
 import { World } from '../support/control-plane/world.ts';
 import { buildHeaderPlugin } from '../support/plugin-build.ts';
 import { Registry } from '../support/registry.ts';
+import { exitOnSignals, holdTemporaryFolder } from '../support/run-end.ts';
 import { SeededRandom } from '../support/seeded-random.ts';
 import { LightEnvoy } from './light-envoy.ts';
 import { memoryUsage } from './process-usage.ts';
@@ -25,7 +23,6 @@ import { percentile } from './statistics.ts';
 import { ferrySubject, prepareSubjectFiles, type RunningAgent, startAgent } from './subject.ts';
 
 const usageExitCode = 2;
-const signalExitCodes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 const maxAgentCount = 1000;
 const settleMs = 3000;
 const changeDeadlineMs = 120_000;
@@ -113,7 +110,7 @@ async function main(): Promise<void> {
     console.error(`scale: --agents is a whole number up to ${maxAgentCount}, --outage a number of seconds`);
     process.exit(usageExitCode);
   }
-  const files = await prepareSubjectFiles(makeTemporaryFolder());
+  const files = await prepareSubjectFiles(holdTemporaryFolder('scale'));
   await using parts = new AsyncDisposableStack();
   const controlPlane = parts.use(await ControlPlane.start({ world: World.empty }));
   const registry = parts.use(await Registry.start());
@@ -255,17 +252,6 @@ function print(what: string, text: string): void {
   process.stdout.write(`${what}: ${text}\n`);
 }
 
-/** One folder for all files of the run; gone when the process ends. */
-function makeTemporaryFolder(): string {
-  const folder = mkdtempSync(join(tmpdir(), 'ferry-scale-'));
-  process.env['TMPDIR'] = folder;
-  process.on('exit', () => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));
-  return folder;
-}
-
-// Exit handlers kill the agents and remove the files.
-for (const [signal, code] of Object.entries(signalExitCodes)) {
-  process.once(signal, () => process.exit(code));
-}
+exitOnSignals();
 
 await main();

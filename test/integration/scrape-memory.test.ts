@@ -1,9 +1,7 @@
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { chmod, readFile, writeFile } from 'node:fs/promises';
-import { request } from 'node:http';
 import { type TestContext, test } from 'node:test';
-import { startLargeEnvoy } from '../agent/status/large-envoy.ts';
+import { scrapeSize, startLargeEnvoy } from '../agent/status/large-envoy.ts';
 import { openMetricsType, type Peer, startPage } from '../agent/status/status-fixture.ts';
 import { AgentProcess } from '../support/agent-process.ts';
 import { freePorts } from '../support/free-ports.ts';
@@ -44,18 +42,6 @@ async function startAgent(t: TestContext, envoy: Peer, application: Peer | undef
   return agent;
 }
 
-/** Scrapes and throws the page away; gives its size on the wire. */
-async function scrape(agent: AgentProcess, bytes: number, encoding: string): Promise<number> {
-  const outgoing = request(`${agent.statusUrl}/stats/prometheus?bytes=${bytes}`, {
-    agent: false,
-    headers: { 'accept-encoding': encoding, 'x-prometheus-scrape-timeout-seconds': '60' },
-  }).end();
-  const [response] = (await once(outgoing, 'response')) as [AsyncIterable<Buffer>];
-  let wireBytes = 0;
-  for await (const chunk of response) wireBytes += chunk.length;
-  return wireBytes;
-}
-
 /** From now on the high-water mark of its memory counts anew (proc(5), `clear_refs`). */
 async function forgetPeak(agent: AgentProcess): Promise<void> {
   await writeFile(`/proc/${agent.pid}/clear_refs`, '5');
@@ -76,10 +62,10 @@ for (const [format, encoding] of [
     await using envoy = await startLargeEnvoy();
     await using application = await startPage('# EOF\n', { 'content-type': openMetricsType });
     const agent = await startAgent(t, envoy, format === 'text' ? undefined : application);
-    await scrape(agent, warmUpBytes, encoding);
+    await scrapeSize(`${agent.statusUrl}/stats/prometheus`, warmUpBytes, encoding);
     await forgetPeak(agent);
     const before = await peakKibibytes(agent);
-    const wireBytes = await scrape(agent, pageBytes, encoding);
+    const wireBytes = await scrapeSize(`${agent.statusUrl}/stats/prometheus`, pageBytes, encoding);
     const growth = (await peakKibibytes(agent)) - before;
     t.diagnostic(`${wireBytes} bytes on the wire, ${growth} KiB more than ${before} KiB`);
     assert.ok(encoding !== 'identity' || wireBytes >= pageBytes, `${wireBytes} bytes`);

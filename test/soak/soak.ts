@@ -8,14 +8,13 @@
  *
  * Linux only: usage is read from /proc.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { httpGet } from '../support/http-get.ts';
 import { poll } from '../support/polling.ts';
+import { exitOnSignals, holdTemporaryFolder } from '../support/run-end.ts';
 import { SeededRandom } from '../support/seeded-random.ts';
 import { type Disturbance, disturbances } from './disturbances.ts';
 import { type ProcessSample, takeSample } from './process-sample.ts';
@@ -35,7 +34,6 @@ import { trafficSources } from './traffic-sources.ts';
 
 const brokenExitCode = 1;
 const usageExitCode = 2;
-const signalExitCodes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 const msPerMinute = 60_000;
 /** Envoy waits up to 30 s before it connects again; a fetch and its retries come on top. */
 const quietDeadlineMs = 120_000;
@@ -154,7 +152,7 @@ async function main(): Promise<number> {
   const options = parseSoakOptions(process.argv.slice(2));
   const startedAt = new Date();
   process.stdout.write(`soak of ${options.minutes} minutes over ${options.mode}, seed ${options.seed}\n`);
-  makeTemporaryFolder();
+  holdTemporaryFolder('soak');
   await using scene = await SoakScene.start(options);
   process.stdout.write(`the agent runs from its ${scene.programKind}\n`);
   const soak = new Soak(scene, new SeededRandom(options.seed));
@@ -226,17 +224,7 @@ function documentOf(
   };
 }
 
-/** One folder for all files of the run; gone when the process ends. */
-function makeTemporaryFolder(): void {
-  const folder = mkdtempSync(join(tmpdir(), 'ferry-soak-'));
-  process.env['TMPDIR'] = folder;
-  process.on('exit', () => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));
-}
-
-// Exit handlers kill the agent and remove the files.
-for (const [signal, code] of Object.entries(signalExitCodes)) {
-  process.once(signal, () => process.exit(code));
-}
+exitOnSignals();
 
 try {
   process.exitCode = await main();

@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { request } from 'node:http';
 import { type Peer, startPeer } from './status-fixture.ts';
 
 const family = Buffer.from(
@@ -21,4 +22,16 @@ export async function startLargeEnvoy(): Promise<Peer> {
     }
     response.end();
   });
+}
+
+/** Asks for a page of as many bytes, at least, and throws it away; gives its size on the wire. */
+export async function scrapeSize(url: string, bytes: number, encoding: string): Promise<number> {
+  const outgoing = request(`${url}?bytes=${bytes}`, {
+    agent: false,
+    headers: { 'accept-encoding': encoding, 'x-prometheus-scrape-timeout-seconds': '60' },
+  }).end();
+  const [response] = (await once(outgoing, 'response')) as [AsyncIterable<Buffer>];
+  let wireBytes = 0;
+  for await (const chunk of response) wireBytes += chunk.length;
+  return wireBytes;
 }

@@ -9,20 +9,8 @@ import {
   noteOf,
 } from '../../../agent/wasm/plugin-history.ts';
 import { shortPluginName } from '../../../agent/wasm/plugin-name.ts';
-import {
-  initialRollout,
-  type PreparedConfig,
-  type RolloutEvent,
-  type StandIn,
-  transition,
-} from '../../../agent/wasm/rollout.ts';
-import { makeResponse } from '../../../proto/codec.ts';
-
-const envelope = { version: 'v', response: makeResponse({}), wrapper: undefined };
-
-function config(text: string): PreparedConfig {
-  return { bytes: Buffer.from(text), envelope, moduleDigest: undefined, module: undefined };
-}
+import { initialRollout, type RolloutEvent, type StandIn, transition } from '../../../agent/wasm/rollout.ts';
+import { preparedConfig } from './prepared-config.ts';
 
 const module = { digest: 'c0ffee'.repeat(10), source: 'oci', sizeBytes: 1234 };
 const facts: HistoryFacts = {
@@ -46,9 +34,13 @@ function tell(events: readonly RolloutEvent[]): readonly string[] {
   return told;
 }
 
-const standIns: readonly StandIn[] = [{ content: 'fallback', config: config('rbac') }];
+const standIns: readonly StandIn[] = [{ content: 'fallback', config: preparedConfig('rbac') }];
 const remote = (push: number): RolloutEvent => ({ kind: 'pushed-remote', push, standIns });
-const prepared = (push: number): RolloutEvent => ({ kind: 'prepared', push, config: config(`m${push}`) });
+const prepared = (push: number): RolloutEvent => ({
+  kind: 'prepared',
+  push,
+  config: preparedConfig(`m${push}`),
+});
 const failed = (push: number): RolloutEvent => ({
   kind: 'preparation-failed',
   push,
@@ -86,9 +78,9 @@ describe('what is told of a rollout', () => {
     [
       'an ACK of bytes that Envoy had refused right before',
       [
-        { kind: 'pushed-ready', push: 1, config: config('a') },
+        { kind: 'pushed-ready', push: 1, config: preparedConfig('a') },
         nack(1),
-        { kind: 'pushed-ready', push: 2, config: config('a') },
+        { kind: 'pushed-ready', push: 2, config: preparedConfig('a') },
         ack(2),
       ],
       [
@@ -100,13 +92,13 @@ describe('what is told of a rollout', () => {
     ],
     [
       'the config from before a restart',
-      [remote(1), { kind: 'remembered', push: 1, config: config('kept') }, failed(1), ack(1)],
+      [remote(1), { kind: 'remembered', push: 1, config: preparedConfig('kept') }, failed(1), ack(1)],
       [pushed, 'failed: gone', 'last-known-good: Envoy had accepted it before the agent was restarted'],
     ],
     [
       'configs that need no download, or cannot be used',
       [
-        { kind: 'pushed-ready', push: 1, config: config('a') },
+        { kind: 'pushed-ready', push: 1, config: preparedConfig('a') },
         ack(1),
         { kind: 'pushed-refused', push: 2, reason: 'no code', standIns: [] },
       ],

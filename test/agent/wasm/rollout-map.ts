@@ -1,13 +1,12 @@
 import {
   initialRollout,
-  type PreparedConfig,
   type RolloutEffect,
   type RolloutEvent,
   type RolloutState,
   type StandIn,
   transition,
 } from '../../../agent/wasm/rollout.ts';
-import { makeResponse } from '../../../proto/codec.ts';
+import { preparedConfig } from './prepared-config.ts';
 
 /** One row of the map: what an event can lead to in a state, and what is done then. */
 export interface MapRow {
@@ -22,14 +21,8 @@ export interface MapRow {
 const maxPush = 2;
 const maxInFlightCount = 2;
 
-const envelope = { version: 'v', response: makeResponse({}), wrapper: undefined };
-
-function config(text: string): PreparedConfig {
-  return { bytes: Buffer.from(text), envelope, moduleDigest: undefined, module: undefined };
-}
-
 function standIns(push: number): readonly StandIn[] {
-  return [{ content: 'fallback', config: config(`stand-in ${push}`) }];
+  return [{ content: 'fallback', config: preparedConfig(`stand-in ${push}`) }];
 }
 
 /** Every event that may come in a state. Exhaustive: a new event does not compile before it is here. */
@@ -39,14 +32,14 @@ const eventsIn: {
     nextPush: number,
   ) => readonly Extract<RolloutEvent, { kind: Kind }>[];
 } = {
-  'pushed-ready': (_, push) => [{ kind: 'pushed-ready', push, config: config(`ready ${push}`) }],
+  'pushed-ready': (_, push) => [{ kind: 'pushed-ready', push, config: preparedConfig(`ready ${push}`) }],
   'pushed-remote': (_, push) => [{ kind: 'pushed-remote', push, standIns: standIns(push) }],
   'pushed-refused': (_, push) => [
     { kind: 'pushed-refused', push, reason: 'no', standIns: standIns(push) },
     { kind: 'pushed-refused', push, reason: 'no', standIns: [] },
   ],
-  remembered: ({ push }) => [{ kind: 'remembered', push, config: config('kept') }],
-  prepared: ({ push }) => [{ kind: 'prepared', push, config: config(`module ${push}`) }],
+  remembered: ({ push }) => [{ kind: 'remembered', push, config: preparedConfig('kept') }],
+  prepared: ({ push }) => [{ kind: 'prepared', push, config: preparedConfig(`module ${push}`) }],
   'preparation-failed': ({ push }) =>
     [true, false].flatMap((isRetryable) =>
       [true, false].map((isReplacing) => {
@@ -74,7 +67,7 @@ const eventsIn: {
       ? []
       : [{ kind: 'proven', offer: acknowledged.number, config: { ...acknowledged.config } }],
   'retry-due': ({ push }) => [{ kind: 'retry-due', push }],
-  renewed: ({ push }) => [{ kind: 'renewed', push, config: config(`module ${push} again`) }],
+  renewed: ({ push }) => [{ kind: 'renewed', push, config: preparedConfig(`module ${push} again`) }],
   acknowledged: ({ inFlight }) =>
     inFlight.slice(0, 1).map(({ number: offer }) => ({ kind: 'acknowledged', offer })),
   rejected: ({ inFlight }) =>

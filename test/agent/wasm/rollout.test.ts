@@ -10,13 +10,7 @@ import {
   type StandIn,
   transition,
 } from '../../../agent/wasm/rollout.ts';
-import { makeResponse } from '../../../proto/codec.ts';
-
-const envelope = { version: 'v', response: makeResponse({}), wrapper: undefined };
-
-function config(text: string): PreparedConfig {
-  return { bytes: Buffer.from(text), envelope, moduleDigest: undefined, module: undefined };
-}
+import { preparedConfig } from './prepared-config.ts';
 
 /** Runs events in order; collects what was done, offers written as `number:text`. */
 function run(events: readonly RolloutEvent[]): { state: RolloutState; done: string[] } {
@@ -52,9 +46,9 @@ function describeEffect(effect: RolloutEffect): string {
 const ready = (push: number, text: string): RolloutEvent => ({
   kind: 'pushed-ready',
   push,
-  config: config(text),
+  config: preparedConfig(text),
 });
-const fallback = (text: string): StandIn => ({ content: 'fallback', config: config(text) });
+const fallback = (text: string): StandIn => ({ content: 'fallback', config: preparedConfig(text) });
 const remote = (push: number): RolloutEvent => ({
   kind: 'pushed-remote',
   push,
@@ -63,12 +57,12 @@ const remote = (push: number): RolloutEvent => ({
 const remembered = (push: number): RolloutEvent => ({
   kind: 'pushed-remote',
   push,
-  standIns: [{ content: 'last-known-good', config: config('lkg') }, fallback('rbac')],
+  standIns: [{ content: 'last-known-good', config: preparedConfig('lkg') }, fallback('rbac')],
 });
 const prepared = (push: number, text: string): RolloutEvent => ({
   kind: 'prepared',
   push,
-  config: config(text),
+  config: preparedConfig(text),
 });
 const failed = (push: number, isRetryable = true, isReplacing = false): RolloutEvent => ({
   kind: 'preparation-failed',
@@ -92,7 +86,7 @@ const nack = (offer: number): RolloutEvent => ({ kind: 'rejected', offer, reason
 const renewed = (push: number, text: string): RolloutEvent => ({
   kind: 'renewed',
   push,
-  config: config(text),
+  config: preparedConfig(text),
 });
 const retry = (push: number): RolloutEvent => ({ kind: 'retry-due', push });
 
@@ -501,7 +495,7 @@ class World {
       case 'ready': {
         const text = `local ${++this.#push}`;
         this.#verified.add(text);
-        this.#apply({ kind: 'pushed-ready', push: this.#push, config: config(text) });
+        this.#apply({ kind: 'pushed-ready', push: this.#push, config: preparedConfig(text) });
         return;
       }
       case 'remote':
@@ -525,7 +519,7 @@ class World {
           this.#fail(false, false);
           return;
         }
-        this.#apply({ kind: 'prepared', push, config: config(text) });
+        this.#apply({ kind: 'prepared', push, config: preparedConfig(text) });
         return;
       }
       case 'failed':
@@ -540,7 +534,7 @@ class World {
       case 'remembered': {
         const text = this.#kept;
         if (text === undefined || this.#forbidden.has(text) || this.#state.acknowledged !== undefined) return;
-        this.#apply({ kind: 'remembered', push: this.#push, config: config(text) });
+        this.#apply({ kind: 'remembered', push: this.#push, config: preparedConfig(text) });
         return;
       }
       case 'restart':
@@ -568,7 +562,7 @@ class World {
         const text = `module ${this.#push} again ${++this.#renewals}`;
         if (this.#forbidden.has(`module ${this.#push}`)) return;
         this.#verified.add(text);
-        this.#apply({ kind: 'renewed', push: this.#push, config: config(text) });
+        this.#apply({ kind: 'renewed', push: this.#push, config: preparedConfig(text) });
         return;
       }
       case 'ack':
@@ -592,7 +586,7 @@ class World {
     const deny = fallback(`deny ${this.#push}`);
     if (this.#push % 2 === 0 || this.#forbidden.has(`kept ${this.#push}`)) return [deny];
     this.#verified.add(`kept ${this.#push}`);
-    return [{ content: 'last-known-good', config: config(`kept ${this.#push}`) }, deny];
+    return [{ content: 'last-known-good', config: preparedConfig(`kept ${this.#push}`) }, deny];
   }
 
   #fail(isRetryable: boolean, isReplacing: boolean): void {
