@@ -29,8 +29,8 @@ import {
   type RolloutEvent,
   type RolloutState,
   type StandIn,
-  transition,
 } from './rollout.ts';
+import { transition } from './rollout-transition.ts';
 
 /** The stream that offers go to and verdicts come from: one at a time, as Envoy has one. */
 export interface RolloutStream {

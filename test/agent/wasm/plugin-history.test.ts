@@ -9,7 +9,8 @@ import {
   noteOf,
 } from '../../../agent/wasm/plugin-history.ts';
 import { shortPluginName } from '../../../agent/wasm/plugin-name.ts';
-import { initialRollout, type RolloutEvent, type StandIn, transition } from '../../../agent/wasm/rollout.ts';
+import { initialRollout, type RolloutEvent, type StandIn } from '../../../agent/wasm/rollout.ts';
+import { transition } from '../../../agent/wasm/rollout-transition.ts';
 import { preparedConfig } from './prepared-config.ts';
 
 const module = { digest: 'c0ffee'.repeat(10), source: 'oci', sizeBytes: 1234 };

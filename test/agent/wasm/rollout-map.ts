@@ -4,8 +4,8 @@ import {
   type RolloutEvent,
   type RolloutState,
   type StandIn,
-  transition,
 } from '../../../agent/wasm/rollout.ts';
+import { transition } from '../../../agent/wasm/rollout-transition.ts';
 import { preparedConfig } from './prepared-config.ts';
 
 /** One row of the map: what an event can lead to in a state, and what is done then. */

@@ -8,8 +8,8 @@ import {
   type RolloutEvent,
   type RolloutState,
   type StandIn,
-  transition,
 } from '../../../agent/wasm/rollout.ts';
+import { transition } from '../../../agent/wasm/rollout-transition.ts';
 import { preparedConfig } from './prepared-config.ts';
 
 /** Runs events in order; collects what was done, offers written as `number:text`. */
