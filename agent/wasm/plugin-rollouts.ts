@@ -3,54 +3,31 @@ import type { PluginFacts } from '../../metrics/plugin-metrics.ts';
 import type { WasmMetrics } from '../../metrics/wasm-metrics.ts';
 import type { ModuleSource } from '../fetch/types.ts';
 import type { Logger } from '../log.ts';
-import { noPolicy, type Policy, type PolicySource } from '../policy/policy-data.ts';
+import { noPolicy, type PolicySource } from '../policy/policy-data.ts';
 import { ConfigPreparer } from './config-preparer.ts';
 import type { ExtensionPlan } from './extension-plan.ts';
-import { FallbackConfig } from './fallback-config.ts';
-import type { FallbackAction } from './fallback-filter.ts';
+import { fallbackActionOf, standIn } from './fallback-config.ts';
 import { KeptConfigs } from './kept-configs.ts';
 import type { LastKnownGood } from './last-known-good.ts';
 import type { ModulePreflight } from './module-preflight.ts';
-import { createPlugin, noteFailure, noteHistory, type Plugin } from './plugin.ts';
+import { createPlugin, noteFailure, noteHistory, type Plugin, takeConfig } from './plugin.ts';
 import { noteOf } from './plugin-history.ts';
-import { judgeOffers } from './plugin-judgement.ts';
-import { shortPluginName } from './plugin-name.ts';
-import { describePlugin, type PluginStatus, presentUrl } from './plugin-status.ts';
+import { PluginReview } from './plugin-review.ts';
+import { countPlugin, describePlugin, type PluginStatus, type PluginSurroundings } from './plugin-status.ts';
 import { PluginWork } from './plugin-work.ts';
 import { PolicyGate } from './policy-gate.ts';
-import { type NamelessResource, type PushedResource, planResources } from './pushed-resources.ts';
+import { type PushedResource, planResources } from './pushed-resources.ts';
 import { RejectedConfigs } from './rejected-configs.ts';
 import {
   type ConfigEnvelope,
   isAckTrue,
-  isPreparing,
-  type Offer,
   type RolloutEffect,
   type RolloutEvent,
   type RolloutState,
   type StandIn,
 } from './rollout.ts';
+import type { RolloutStream, TakenPush } from './rollout-stream.ts';
 import { transition } from './rollout-transition.ts';
-
-/** The stream that offers go to and verdicts come from: one at a time, as Envoy has one. */
-export interface RolloutStream {
-  /** Send this config to Envoy, alone in a response, under a nonce that leads back to `offer.number`. */
-  send(name: string, offer: Offer): void;
-  /** A push's config of this name is settled: `failure` is what istiod is to hear, undefined is success. */
-  settled(name: string, push: number, failure: string | undefined): void;
-}
-
-/** One response of istiod, taken apart. */
-export interface TakenPush {
-  /** Under which each name is settled, once. */
-  readonly push: number;
-  /** In order, each once. */
-  readonly names: readonly string[];
-  /** Resources that nobody can be told about by name. They are in no plugin's rollout. */
-  readonly nameless: readonly NamelessResource[];
-  /** To be called when the outcomes can be taken: the first may be settled while it runs. */
-  readonly start: () => void;
-}
 
 export interface PluginRolloutsOptions {
   /** Of modules that may be given to Envoy as they are. */
@@ -82,6 +59,7 @@ export class PluginRollouts {
   readonly #kept: KeptConfigs;
   readonly #work: PluginWork;
   readonly #forgetPolicy: () => void;
+  readonly #review: PluginReview;
   #stream: RolloutStream | undefined;
   #pushCounter = 0;
   #offerCounter = 0;
@@ -108,9 +86,20 @@ export class PluginRollouts {
       random: options.random ?? Math.random,
       plugin: (name) => this.#plugins.get(name),
       apply: (name, event) => this.#apply(name, event),
-      onUnproven: (name) => this.#judge(name, true),
+      onUnproven: (name) => this.#review.judge(name, true),
     });
-    this.#forgetPolicy = gate.onChange((before) => this.#takePolicy(before));
+    this.#review = new PluginReview({
+      gate,
+      work: this.#work,
+      metrics,
+      log,
+      now,
+      plugins: this.#plugins,
+      apply: (name, event) => this.#apply(name, event),
+    });
+    this.#forgetPolicy = gate.onChange((before) =>
+      this.#review.takePolicy(before, this.#stream !== undefined),
+    );
     metrics.plugins.watchPlugins(() => this.#facts());
   }
 
@@ -212,27 +201,23 @@ export class PluginRollouts {
 
   snapshot(): readonly PluginStatus[] {
     return [...this.#plugins].map(([name, { state, record }]) =>
-      describePlugin(name, state, record, {
-        runningFallbackAction: this.#fallbackActionOf(state.acknowledged),
-        lastKnownGoodAtMs: this.#kept.keptAtMs(name),
-        runningRefusal: this.#runningRefusal(state),
-      }),
+      describePlugin(name, state, record, this.#surroundings(name, state)),
     );
   }
 
   /** For the metrics; asked at each scrape. */
   #facts(): readonly PluginFacts[] {
-    return [...this.#plugins].map(([name, { state }]) => {
-      const keptAtMs = this.#kept.keptAtMs(name);
-      return {
-        plugin: shortPluginName(name),
-        state: state.progress.kind,
-        fallbackAction: this.#fallbackActionOf(state.acknowledged),
-        isRefusedByPolicy: this.#runningRefusal(state) !== undefined,
-        lastKnownGoodAgeSeconds:
-          keptAtMs === undefined ? undefined : Math.max(0, (this.#now() - keptAtMs) / 1_000),
-      };
-    });
+    return [...this.#plugins].map(([name, { state }]) =>
+      countPlugin(name, state, this.#surroundings(name, state), this.#now()),
+    );
+  }
+
+  #surroundings(name: string, state: RolloutState): PluginSurroundings {
+    return {
+      runningFallbackAction: fallbackActionOf(state.acknowledged),
+      lastKnownGoodAtMs: this.#kept.keptAtMs(name),
+      runningRefusal: this.#review.runningRefusal(state),
+    };
   }
 
   /** Ends fetches and retries; resolves when none is left. */
@@ -252,21 +237,7 @@ export class PluginRollouts {
     const plugin = this.#plugins.get(name) ?? createPlugin(envelope, this.#unanswered.get(name));
     this.#plugins.set(name, plugin);
     this.#unanswered.delete(name);
-    plugin.failedRecheckCount = 0;
-    plugin.refusedDigest = undefined;
-    plugin.plan = plan;
-    plugin.envelope = envelope;
-    plugin.record = {
-      ...plugin.record,
-      plan: plan.kind,
-      pushedAtMs: this.#now(),
-      version: envelope.version,
-      url: undefined,
-      module: undefined,
-      fetchDurationMs: undefined,
-      fallbackAction: undefined,
-      nextRecheckAtMs: undefined,
-    };
+    takeConfig(plugin, plan, envelope, this.#now());
     switch (plan.kind) {
       case 'as-is': {
         if (plan.holdsWasm && this.#gate.isOn) return this.#startWork(name, push, []);
@@ -285,18 +256,12 @@ export class PluginRollouts {
         this.#options.metrics.conversion(plan.result);
         noteFailure(plugin, plan.reason, this.#now());
         this.#options.log.error('extension config cannot be used', { name, reason: plan.reason });
-        plugin.record = { ...plugin.record, fallbackAction: plan.fallbackAction };
         const standIns = plan.fallback === undefined ? [] : [standIn(plan.fallback, plan, envelope)];
         this.#apply(name, { kind: 'pushed-refused', push, reason: plan.reason, standIns });
         return Promise.resolve();
       }
       case 'local':
       case 'fetch': {
-        plugin.record = {
-          ...plugin.record,
-          url: plan.kind === 'fetch' ? presentUrl(plan.request.url) : undefined,
-          fallbackAction: plan.fallbackAction,
-        };
         const standIns = [standIn(plan.fallback, plan, envelope)];
         return this.#startWork(name, push, standIns);
       }
@@ -310,67 +275,6 @@ export class PluginRollouts {
     await new Promise<void>((resolve) => {
       this.#apply(name, { kind: 'pushed-remote', push, standIns }, resolve);
     });
-  }
-
-  /** Another policy is in force: what runs is judged again, and what failed may be had now. */
-  #takePolicy(before: Policy): void {
-    for (const [name, plugin] of this.#plugins) {
-      this.#takePollInterval(name, plugin, before);
-      this.#judge(name, false);
-      const { plan, state } = plugin;
-      if (plan === undefined || plan.kind === 'refused') continue;
-      const refusal = this.#gate.refusalOf(plan);
-      if (refusal !== undefined && isPreparing(state.progress)) this.#work.refuse(name, plugin, refusal);
-      const isWaiting = state.progress.kind === 'failed' && state.progress.retry === 'waiting';
-      // Without a stream the next push finds out.
-      if (this.#stream !== undefined && (refusal === undefined || isWaiting)) {
-        this.#apply(name, { kind: 'reconsidered' });
-      }
-    }
-  }
-
-  /** Before judging: who lacks a proof is looked at sooner. */
-  #takePollInterval(name: string, plugin: Plugin, before: Policy): void {
-    const { plan } = plugin;
-    if (plan?.kind !== 'fetch' || this.#gate.isPolledAs(before, plan.request.url)) return;
-    this.#work.recheckSoon(name, plugin, this.#gate.pollIntervalMs(plan.request.url));
-  }
-
-  /** `isProofMissing`: it was looked for what the policy asks for, and it is not there. */
-  #judge(name: string, isProofMissing: boolean): void {
-    const plugin = this.#plugins.get(name);
-    if (plugin === undefined) return;
-    const { stopped, newest, standIns } = judgeOffers(plugin.state, {
-      judge: (config) => this.#gate.judge(config.module),
-      isStandInAllowed: (config) => this.#gate.judge(config.module).kind === 'allowed',
-      isProofMissing,
-    });
-    switch (newest.kind) {
-      case 'allowed':
-        break;
-      case 'unproven':
-        this.#work.recheckNow(name, plugin);
-        break;
-      case 'refused': {
-        const { action, reason } = newest;
-        this.#options.log.warn('the policy refuses a plugin that runs', { name, action, reason });
-        this.#options.metrics.plugins.refused('policy_refused');
-        noteFailure(plugin, reason, this.#now(), 'policy');
-        if (action === 'keep') noteHistory(plugin, { what: 'kept', why: reason }, this.#now());
-        break;
-      }
-      default:
-        newest satisfies never;
-    }
-    const reason = newest.kind === 'refused' ? newest.reason : '';
-    this.#apply(name, { kind: 'judged', stopped, reason, standIns });
-  }
-
-  /** Why the policy refuses what Envoy runs; undefined when it does not, or there is nothing to refuse. */
-  #runningRefusal({ acknowledged }: RolloutState): string | undefined {
-    if (acknowledged === undefined) return undefined;
-    const judgement = this.#gate.judge(acknowledged.config.module);
-    return judgement.kind === 'allowed' ? undefined : judgement.reason;
   }
 
   #apply(name: string, event: RolloutEvent, onPrepared: () => void = () => undefined): void {
@@ -401,7 +305,7 @@ export class PluginRollouts {
     if (event.kind === 'retry-due' && next !== state) this.#options.metrics.plugins.retried();
     const note = noteOf(event, state, next, {
       ...record,
-      fallbackActionOf: (offer) => this.#fallbackActionOf(offer),
+      fallbackActionOf: (offer) => fallbackActionOf(offer),
     });
     if (note !== undefined) noteHistory(plugin, note, this.#now());
   }
@@ -438,23 +342,10 @@ export class PluginRollouts {
     }
   }
 
-  /** Undefined for an offer that is no stand-in filter. */
-  #fallbackActionOf(offer: Offer | undefined): FallbackAction | undefined {
-    return offer?.config instanceof FallbackConfig ? offer.config.action : undefined;
-  }
-
   async #observeDuration(conversions: readonly Promise<void>[], startedAtMs: number): Promise<void> {
     await Promise.all(conversions);
     this.#options.metrics.conversionDurationMs(this.#now() - startedAtMs);
   }
-}
-
-function standIn(
-  makeBytes: () => Uint8Array,
-  { fallbackAction: action }: Pick<Exclude<ExtensionPlan, { readonly kind: 'as-is' }>, 'fallbackAction'>,
-  envelope: ConfigEnvelope,
-): StandIn {
-  return { content: 'fallback', config: new FallbackConfig({ envelope, action, makeBytes }) };
 }
 
 function referenceOwner(name: string): string {

@@ -1,8 +1,10 @@
+import type { PluginFacts } from '../../metrics/plugin-metrics.ts';
 import { displayUrl } from '../fetch/module-url.ts';
 import type { FetchedModule, ModuleDigests } from '../fetch/types.ts';
 import type { ExtensionPlan } from './extension-plan.ts';
 import type { FallbackAction } from './fallback-filter.ts';
 import type { HistoryEntry, HistoryEvent } from './plugin-history.ts';
+import { shortPluginName } from './plugin-name.ts';
 import type { OfferContent, Progress, RetryState, RolloutState } from './rollout.ts';
 import { shortText } from './short-text.ts';
 
@@ -172,6 +174,23 @@ export function describePlugin(
     lastKnownGoodAt: isoTime(surroundings.lastKnownGoodAtMs),
     fetchDurationMs: record.fetchDurationMs,
     history: record.history.map(describeEntry),
+  };
+}
+
+/** The same for the metrics. Pure. */
+export function countPlugin(
+  name: string,
+  state: RolloutState,
+  surroundings: PluginSurroundings,
+  nowMs: number,
+): PluginFacts {
+  const { runningFallbackAction, lastKnownGoodAtMs: keptAtMs, runningRefusal } = surroundings;
+  return {
+    plugin: shortPluginName(name),
+    state: state.progress.kind,
+    fallbackAction: runningFallbackAction,
+    isRefusedByPolicy: runningRefusal !== undefined,
+    lastKnownGoodAgeSeconds: keptAtMs === undefined ? undefined : Math.max(0, (nowMs - keptAtMs) / 1_000),
   };
 }
 

@@ -1,7 +1,7 @@
 import type { FetchErrorCode } from '../fetch/types.ts';
 import type { ExtensionPlan } from './extension-plan.ts';
 import { addToHistory, type HistoryNote } from './plugin-history.ts';
-import { emptyRecord, type PluginRecord } from './plugin-status.ts';
+import { emptyRecord, type PluginRecord, presentUrl } from './plugin-status.ts';
 import { type ConfigEnvelope, initialRollout, type RolloutState } from './rollout.ts';
 
 /** All that is known of one extension config. It changes in place; who holds it after a wait looks at its push again. */
@@ -34,6 +34,30 @@ export function createPlugin(envelope: ConfigEnvelope, state = initialRollout): 
     failure: { code: 'network', retryAfterMs: undefined },
     failedRecheckCount: 0,
     refusedDigest: undefined,
+  };
+}
+
+/** istiod has pushed another config: what is about the one before goes, but for what went wrong and the history. */
+export function takeConfig(
+  plugin: Plugin,
+  plan: ExtensionPlan,
+  envelope: ConfigEnvelope,
+  nowMs: number,
+): void {
+  plugin.failedRecheckCount = 0;
+  plugin.refusedDigest = undefined;
+  plugin.plan = plan;
+  plugin.envelope = envelope;
+  plugin.record = {
+    ...plugin.record,
+    plan: plan.kind,
+    pushedAtMs: nowMs,
+    version: envelope.version,
+    url: plan.kind === 'fetch' ? presentUrl(plan.request.url) : undefined,
+    module: undefined,
+    fetchDurationMs: undefined,
+    fallbackAction: plan.kind === 'as-is' ? undefined : plan.fallbackAction,
+    nextRecheckAtMs: undefined,
   };
 }
 

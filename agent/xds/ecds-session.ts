@@ -1,7 +1,8 @@
 import { typeUrls } from '../../proto/type-urls.ts';
 import { describeError, type Logger } from '../log.ts';
-import type { PluginRollouts, RolloutStream } from '../wasm/plugin-rollouts.ts';
+import type { PluginRollouts } from '../wasm/plugin-rollouts.ts';
 import type { Offer } from '../wasm/rollout.ts';
+import type { RolloutStream } from '../wasm/rollout-stream.ts';
 import { shortText } from '../wasm/short-text.ts';
 import {
   type DownstreamRequest,
