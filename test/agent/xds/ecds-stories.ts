@@ -2,7 +2,8 @@ import type { TestContext } from 'node:test';
 import * as fc from 'fast-check';
 import type { StreamKind } from '../../../agent/xds/interceptor.ts';
 import { allowAll, policyOf } from '../policy/policy-fixture.ts';
-import { type EcdsStep, EcdsWorld, ecdsSteps, registryHost, type WorldPolicies } from './ecds-world.ts';
+import { type EcdsStep, EcdsWorld, ecdsSteps, type WorldPolicies } from './ecds-world.ts';
+import { registryHost } from './model-plugin.ts';
 
 /** What happens, one after the other; the number chooses among what there is. */
 export type EcdsStory = readonly (readonly [EcdsStep, number])[];

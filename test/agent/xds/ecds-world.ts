@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { FetchError, type FetchedModule, type ModuleSource } from '../../../agent/fetch/types.ts';
 import { LogRoot } from '../../../agent/log.ts';
 import type { Policy } from '../../../agent/policy/policy-data.ts';
 import { LastKnownGood } from '../../../agent/wasm/last-known-good.ts';
@@ -9,71 +8,16 @@ import type { GrpcStatus } from '../../../agent/xds/grpc-status.ts';
 import type { StreamKind } from '../../../agent/xds/interceptor.ts';
 import { MetricRegistry } from '../../../metrics/registry.ts';
 import { WasmMetrics } from '../../../metrics/wasm-metrics.ts';
-import * as codec from '../../../proto/codec.ts';
-import { typeUrls } from '../../../proto/type-urls.ts';
+import { decodeExtensionConfig } from '../../../proto/codec.ts';
 import { HandPolicy } from '../policy/hand-policy.ts';
-import { pluginResource } from '../wasm/extension-fixtures.ts';
 import { MemoryIndex } from '../wasm/memory-index.ts';
+import { EcdsWire } from './ecds-wire.ts';
+import { ModelEnvoy } from './model-envoy.ts';
+import { ModelIstiod } from './model-istiod.ts';
+import { modelPlugin, moduleId, moduleOf, type Offered, offeredOf } from './model-plugin.ts';
+import { ModelRegistry } from './model-registry.ts';
 
-const typeUrl = typeUrls.extensionConfig;
-const listenerTypeUrl = 'type.googleapis.com/envoy.config.listener.v3.Listener';
 const dayMs = 86_400_000;
-const failurePolicy = { closed: 2, open: 3 } as const;
-
-/** A WasmPlugin as the model istiod has it. */
-interface Plugin {
-  readonly generation: number;
-  readonly strategy: keyof typeof failurePolicy;
-  /** `inline` needs no fetch. */
-  readonly code: 'remote' | 'inline';
-  /** Envoy refuses its module. */
-  readonly isBad: boolean;
-}
-
-/** What one response of the agent holds. */
-type Offered =
-  | { readonly kind: 'module'; readonly generation: number; readonly isBad: boolean }
-  | { readonly kind: 'allow' | 'deny' };
-
-/** A response on its way to the model Envoy. `bytes` tell one config from another. */
-type Response =
-  | { readonly kind: 'listener' }
-  | { readonly kind: 'notice'; readonly nonce: string }
-  | {
-      readonly kind: 'config';
-      readonly nonce: string;
-      readonly name: string;
-      readonly offered: Offered;
-      readonly bytes: string;
-    };
-
-/** One name in the model Envoy. */
-interface Filter {
-  /** The bytes it was given last, refused ones too: the same again are acknowledged unseen. */
-  remembered: string;
-  isRefused: boolean;
-  running: Offered | undefined;
-}
-
-/** A message to istiod. */
-interface Letter {
-  readonly nonce: string;
-  readonly failure: string | undefined;
-  readonly added: readonly string[];
-  readonly dropped: readonly string[];
-  /** istiod answers it with the names that it adds. */
-  readonly isAsking: boolean;
-  /** State of the world: all. */
-  readonly names: readonly string[];
-}
-
-interface Fetch {
-  readonly name: string;
-  readonly generation: number;
-  readonly signal: AbortSignal;
-  readonly resolve: (module: FetchedModule) => void;
-  readonly reject: (error: unknown) => void;
-}
 
 /** The policies of the model operator, by what they do with remote modules; inline ones are always allowed. */
 export interface WorldPolicies {
@@ -86,11 +30,23 @@ export interface WorldPolicies {
   readonly hurry: Policy;
 }
 
-/** Where the modules of all plugins are. */
-export const registryHost = 'registry.example';
+export const ecdsSteps = [
+  'change',
+  'remove',
+  'push',
+  'subscribe',
+  'fetched',
+  'failed',
+  'answer',
+  'listener',
+  'clock',
+  'clock-set',
+  'policy',
+  'disconnect',
+  'restart',
+] as const;
 
-/** Verdicts on one nonce: a change of names in state of the world is an ACK that nobody meant. */
-type Verdict = 'ack' | 'nack' | 'names';
+export type EcdsStep = (typeof ecdsSteps)[number];
 
 /**
  * The agent's ECDS part between a model istiod and a model Envoy, both as the real ones were seen to behave. Each
@@ -98,10 +54,14 @@ type Verdict = 'ack' | 'nack' | 'names';
  */
 export class EcdsWorld {
   readonly #kind: StreamKind;
+  readonly #wire: EcdsWire;
   readonly #tick: (ms: number) => void;
   readonly #volume = new MemoryIndex();
   readonly #policies: WorldPolicies;
   readonly #policy = new HandPolicy();
+  readonly #registry = new ModelRegistry();
+  readonly #envoy = new ModelEnvoy();
+  readonly #istiod: ModelIstiod;
   #policyName: keyof WorldPolicies = 'allow';
   #unrepaired = new Set<string>();
   #nowMs = 1_700_000_000_000;
@@ -109,41 +69,16 @@ export class EcdsWorld {
   #session!: EcdsSession;
   #streamCount = 0;
   #ended: GrpcStatus | undefined;
-
-  readonly #plugins = new Map<string, Plugin>();
   #generation = 0;
-  /** What istiod knows of the stream. */
-  #subscribed = new Set<string>();
-  #nonceCount = 0;
-  #latestNonce = '';
-  readonly #verdicts = new Map<string, Verdict[]>();
-  /** Of pushes under which the policy has changed. */
-  readonly #policedNonces = new Set<string>();
-  /** What istiod has sent on this stream last, by name. */
-  readonly #told = new Map<string, Plugin>();
-  #toldNames: ReadonlySet<string> = new Set();
-  /** What istiod has not read. */
-  #inbox: Letter[] = [];
-
-  readonly #wanted = new Set<string>();
-  readonly #filters = new Map<string, Filter>();
-  #queue: Response[] = [];
-  #isListenerRefused = false;
-  /** Of the response that Envoy has answered last: state of the world repeats it with other names. */
-  #answeredNonce = '';
-
-  #fetches: Fetch[] = [];
-  readonly #verified = new Set<string>();
   /** The newest generation sent to Envoy for the first time. */
   readonly #newestSent = new Map<string, number>();
-  /** The module that each name ran last: it may come again after a newer one. */
-  readonly #ranLast = new Map<string, string>();
-  readonly #badGenerations = new Set<number>();
-  #broken: Error | undefined;
   readonly #inlineIds = new Set<string>();
+  #broken: Error | undefined;
 
   constructor(kind: StreamKind, policies: WorldPolicies, tick: (ms: number) => void) {
     this.#kind = kind;
+    this.#wire = new EcdsWire(kind);
+    this.#istiod = new ModelIstiod({ kind, wire: this.#wire, wanted: this.#envoy.wanted });
     this.#policies = policies;
     this.#policy.current = policies.allow;
     this.#tick = tick;
@@ -167,7 +102,7 @@ export class EcdsWorld {
         this.#push();
         break;
       case 'remove':
-        this.#plugins.delete(name);
+        this.#istiod.plugins.delete(name);
         this.#push();
         break;
       case 'push':
@@ -175,19 +110,19 @@ export class EcdsWorld {
         break;
       case 'subscribe':
         // A listener names what istiod has.
-        if (this.#wanted.has(name) || this.#plugins.has(name)) this.#want(name);
+        if (this.#envoy.wanted.has(name) || this.#istiod.plugins.has(name)) this.#want(name);
         break;
       case 'fetched':
-        this.#fetched(pick);
+        this.#registry.succeed(pick);
         break;
       case 'failed':
-        this.#failed(pick, pick % 3 === 0 ? 'not_wasm' : 'network');
+        this.#registry.fail(pick, pick % 3 === 0 ? 'not_wasm' : 'network');
         break;
       case 'answer':
         this.#answer();
         break;
       case 'listener':
-        this.#queue.push({ kind: 'listener' });
+        this.#envoy.take({ kind: 'listener' });
         break;
       case 'clock':
         this.#pass([500, 5_000, 70_000, 700_000][pick % 4] ?? 0);
@@ -215,31 +150,39 @@ export class EcdsWorld {
 
   /** Now every fetch succeeds and Envoy answers all: what must be in force in the end? */
   async finish(): Promise<void> {
+    const { plugins } = this.#istiod;
     // Listeners of plugins that are gone are gone too.
-    for (const name of this.#wanted) if (!this.#plugins.has(name)) this.#want(name);
+    for (const name of this.#envoy.wanted) if (!plugins.has(name)) this.#want(name);
     await this.#turn();
     await this.#read();
     await this.#checkStopped();
     this.#setPolicy('allow');
     for (let round = 0; round < 12; round++) {
-      for (let index = this.#fetches.length; index > 0; index--) this.#fetched(0);
+      for (let index = this.#registry.fetching.length; index > 0; index--) this.#registry.succeed(0);
       await this.#turn();
       await this.#read();
-      while (this.#queue.length > 0) this.#answer();
+      while (!this.#envoy.isIdle) this.#answer();
       await this.#turn();
       await this.#read();
       this.#pass(700_000);
       await this.#turn();
       if (this.#broken !== undefined) throw this.#broken;
     }
-    assert.deepEqual(this.#fetches, [], 'no fetch goes on');
-    assert.equal(this.#isListenerRefused, false, 'a listener that was refused has come again');
-    assert.deepEqual([...this.#wanted.difference(this.#subscribed)], [], 'istiod knows all names');
-    const asked = [...this.#wanted].filter((name) => this.#plugins.has(name));
-    for (const name of asked) {
-      const plugin = this.#plugins.get(name);
-      const filter = this.#filters.get(name);
-      assert.ok(plugin && filter, `${name} has something in Envoy`);
+    this.#checkEnd();
+    await this.#rollouts.close();
+  }
+
+  #checkEnd(): void {
+    const { plugins, latestVerdicts } = this.#istiod;
+    const { wanted, filters, isListenerRefused } = this.#envoy;
+    assert.deepEqual(this.#registry.fetching, [], 'no fetch goes on');
+    assert.equal(isListenerRefused, false, 'a listener that was refused has come again');
+    assert.deepEqual([...wanted.difference(this.#istiod.subscribed)], [], 'istiod knows all names');
+    const asked = [...wanted].flatMap((name) => plugins.get(name) ?? []);
+    for (const plugin of asked) {
+      const { name } = plugin;
+      const filter = filters.get(name);
+      assert.ok(filter, `${name} has something in Envoy`);
       assert.ok(this.#rollouts.names().includes(name), `${name} is not forgotten`);
       assert.equal(filter.isRefused, false, `${name}: Envoy is not left with what it refused`);
       const { running } = filter;
@@ -248,64 +191,37 @@ export class EcdsWorld {
       if (plugin.strategy === 'closed')
         assert.notEqual(running?.kind, 'allow', `${name} is not open in the end`);
     }
-    const verdicts = this.#verdicts.get(this.#latestNonce) ?? [];
-    if (this.#latestNonce !== '') assert.ok(verdicts.length > 0, 'the newest push has its verdict');
-    const isBad = asked.some((name) => this.#plugins.get(name)?.isBad === true);
-    if (!isBad && verdicts.length > 0)
-      assert.notEqual(verdicts.at(-1), 'nack', 'istiod knows of the healing');
-    await this.#rollouts.close();
+    if (latestVerdicts === undefined) return;
+    assert.ok(latestVerdicts.length > 0, 'the newest push has its verdict');
+    if (asked.every(({ isBad }) => !isBad))
+      assert.notEqual(latestVerdicts.at(-1), 'nack', 'istiod knows of the healing');
   }
 
   /** Under a policy that stops modules, Envoy runs none once it has taken what it was sent. */
   async #checkStopped(): Promise<void> {
     if (this.#policyName !== 'stop') return;
     for (let round = 0; round < 4; round++) {
-      while (this.#queue.length > 0) this.#answer();
+      while (!this.#envoy.isIdle) this.#answer();
       await this.#turn();
     }
-    for (const [name, { running }] of this.#filters) {
-      if (running?.kind !== 'module' || !this.#plugins.has(name)) continue;
-      const id = `${name}-${running.generation}`;
+    for (const [name, { running }] of this.#envoy.filters) {
+      if (running?.kind !== 'module' || !this.#istiod.plugins.has(name)) continue;
+      const id = moduleId({ name, generation: running.generation });
       assert.ok(this.#inlineIds.has(id), `${id} runs, and the policy stops it`);
     }
   }
 
   #change(name: string, pick: number): void {
     this.#generation += 1;
-    const plugin: Plugin = {
-      generation: this.#generation,
-      strategy: pick % 3 === 0 ? 'open' : 'closed',
-      code: pick % 5 === 0 ? 'inline' : 'remote',
-      isBad: pick % 4 === 0,
-    };
-    this.#plugins.set(name, plugin);
-    if (plugin.isBad) this.#badGenerations.add(plugin.generation);
-    if (plugin.code === 'inline') this.#inlineIds.add(`${name}-${plugin.generation}`);
+    const plugin = modelPlugin(name, this.#generation, pick);
+    this.#istiod.plugins.set(name, plugin);
+    if (plugin.isBad) this.#registry.badModules.add(moduleId(plugin));
+    if (plugin.code === 'inline') this.#inlineIds.add(moduleId(plugin));
   }
 
   #start(): PluginRollouts {
-    const log = new LogRoot({ format: 'text', levels: new Map(), write: () => undefined }).scope('test');
-    const source: ModuleSource = {
-      // Some are in the cache, and need no fetch.
-      atHand: ({ url }) => {
-        const [name, generation] = moduleNameOf(url);
-        return generation % 3 === 1 ? this.#found(name, generation) : undefined;
-      },
-      fetch: ({ url }, { signal }) =>
-        new Promise((resolve, reject) => {
-          const [name, generation] = moduleNameOf(url);
-          const fetch: Fetch = { name, generation, signal, resolve, reject };
-          this.#fetches.push(fetch);
-          const drop = (): void => {
-            this.#fetches = this.#fetches.filter((other) => other !== fetch);
-            reject(signal.reason);
-          };
-          if (signal.aborted) drop();
-          else signal.addEventListener('abort', drop, { once: true });
-        }),
-    };
     return new PluginRollouts({
-      source,
+      source: this.#registry.source,
       preflight: { passLocal: () => Promise.resolve() },
       store: {
         get: async (digest) => ({ digest, path: `/${digest}`, sizeBytes: 8 }),
@@ -314,7 +230,7 @@ export class EcdsWorld {
       policy: this.#policy,
       lastKnownGood: new LastKnownGood({ index: this.#volume, now: () => this.#nowMs }),
       metrics: new WasmMetrics(new MetricRegistry()),
-      log,
+      log: silentLog(),
       now: () => this.#nowMs,
       random: () => 0.5,
     });
@@ -322,35 +238,30 @@ export class EcdsWorld {
 
   #connect(): void {
     this.#streamCount += 1;
-    // istiod sends the listeners first.
-    this.#queue = [{ kind: 'listener' }];
-    this.#subscribed = new Set();
-    this.#latestNonce = '';
-    this.#answeredNonce = '';
-    this.#toldNames = new Set();
-    this.#inbox = [];
+    this.#envoy.connect();
+    this.#istiod.connect();
     this.#ended = undefined;
     this.#session = new EcdsSession({
       stream: {
         id: this.#streamCount,
         kind: this.#kind,
         sendDownstream: (message) => this.#note(() => this.#receive(message)),
-        sendUpstream: (message) => this.#note(() => this.#hear(message)),
+        sendUpstream: (message) => this.#note(() => this.#istiod.hear(message)),
         end: (status) => {
           this.#ended = status;
         },
       },
       rollouts: this.#rollouts,
       unrepaired: this.#unrepaired,
-      log: new LogRoot({ format: 'text', levels: new Map(), write: () => undefined }).scope('test'),
+      log: silentLog(),
     });
-    if (this.#wanted.size > 0) this.#subscribe([...this.#wanted], []);
+    const { wanted } = this.#envoy;
+    if (wanted.size > 0) this.#subscribe([...wanted], []);
   }
 
-  /** Envoy and istiod find each other again; the listener that was refused comes with it. */
+  /** Envoy and istiod find each other again. */
   #reconnect(): void {
     this.#session.close();
-    this.#isListenerRefused = false;
     this.#connect();
   }
 
@@ -358,94 +269,45 @@ export class EcdsWorld {
   async #restart(): Promise<void> {
     this.#session.close();
     await this.#rollouts.close();
-    assert.deepEqual(this.#fetches, [], 'a closed agent fetches nothing');
-    this.#filters.clear();
+    assert.deepEqual(this.#registry.fetching, [], 'a closed agent fetches nothing');
+    this.#envoy.restart();
     this.#newestSent.clear();
-    this.#isListenerRefused = false;
     this.#rollouts = this.#start();
     this.#unrepaired = new Set();
     this.#connect();
   }
 
-  /** istiod sends all that it has and Envoy asks for. */
   #push(): void {
-    if (this.#subscribed.size > 0) this.#respond([...this.#subscribed]);
+    this.#deliver(this.#istiod.push());
   }
 
-  #respond(names: readonly string[]): void {
-    this.#nonceCount += 1;
-    const nonce = `n${this.#nonceCount}`;
-    const resources = names.flatMap((name) => {
-      const plugin = this.#plugins.get(name);
-      return plugin === undefined ? [] : [{ name, plugin, resource: resourceOf(name, plugin) }];
-    });
-    // While it waits for a name that istiod does not have, an empty response may be about that one.
-    const isDoubtful = resources.length === 0 && [...this.#wanted].some((name) => !this.#told.has(name));
-    if (!isDoubtful) for (const name of names) this.#told.delete(name);
-    for (const { name, plugin } of resources) this.#told.set(name, plugin);
-    this.#latestNonce = nonce;
-    this.#verdicts.set(nonce, []);
-    const common = { typeUrl, nonce };
-    this.#session.onResponse(
-      this.#kind === 'sotw'
-        ? codec.encodeResponse(
-            codec.makeResponse({
-              ...common,
-              versionInfo: nonce,
-              resources: resources.map((one) => one.resource),
-            }),
-          )
-        : codec.encodeDeltaResponse(
-            codec.makeDeltaResponse({
-              ...common,
-              systemVersionInfo: nonce,
-              resources: resources.map(({ name, resource }) => ({
-                $typeName: 'envoy.service.discovery.v3.Resource' as const,
-                name,
-                version: '',
-                aliases: [],
-                resource,
-              })),
-            }),
-          ),
-    );
+  /** A response of istiod comes to the agent. */
+  #deliver(response: Uint8Array | undefined): void {
+    if (response === undefined) return;
+    this.#session.onResponse(response);
     this.#followEnd();
+  }
+
+  /** istiod reads what has come, and answers. */
+  async #read(): Promise<void> {
+    for (let letter = this.#istiod.read(); letter !== undefined; letter = this.#istiod.read()) {
+      this.#deliver(letter.answer);
+      await this.#turn();
+    }
   }
 
   /** A listener that names the filter comes or goes. */
   #want(name: string): void {
-    if (this.#wanted.delete(name)) {
-      this.#filters.delete(name);
-      this.#subscribe([], [name]);
-    } else {
-      this.#wanted.add(name);
-      this.#subscribe([name], []);
-    }
+    if (this.#envoy.toggle(name)) this.#subscribe([name], []);
+    else this.#subscribe([], [name]);
   }
 
   #subscribe(added: readonly string[], removed: readonly string[]): void {
-    this.#session.onRequest(
-      this.#kind === 'sotw'
-        ? codec.encodeRequest(
-            codec.makeRequest({
-              typeUrl,
-              resourceNames: [...this.#wanted],
-              responseNonce: this.#answeredNonce,
-            }),
-          )
-        : codec.encodeDeltaRequest(
-            codec.makeDeltaRequest({
-              typeUrl,
-              resourceNamesSubscribe: [...added],
-              resourceNamesUnsubscribe: [...removed],
-            }),
-          ),
-    );
+    const { wanted, answeredNonce } = this.#envoy;
+    this.#session.onRequest(this.#wire.subscription(wanted, { added, removed }, answeredNonce));
     for (const name of removed) {
-      assert.ok(
-        this.#fetches.every((fetch) => fetch.name !== name),
-        `nobody asks for ${name} any more, and its fetch ends`,
-      );
+      const isFetching = this.#registry.fetching.includes(name);
+      assert.ok(!isFetching, `nobody asks for ${name} any more, and its fetch ends`);
     }
     this.#followEnd();
   }
@@ -459,227 +321,71 @@ export class EcdsWorld {
     }
   }
 
-  /** A message of the agent to istiod, which reads it when it comes to that. */
-  #hear(message: Uint8Array): void {
-    const isSotw = this.#kind === 'sotw';
-    const request = isSotw ? codec.decodeRequest(message) : codec.decodeDeltaRequest(message);
-    const nonce = request.responseNonce;
-    const failure = request.errorDetail?.message;
-    if (nonce !== '') assert.equal(nonce, this.#latestNonce, 'only the newest push is answered');
-    let added: readonly string[];
-    let dropped: readonly string[];
-    if ('resourceNames' in request) {
-      const names = new Set(request.resourceNames);
-      assert.deepEqual([...names].sort(), [...this.#wanted].sort(), 'each message has all names');
-      added = [...names.difference(this.#toldNames)];
-      dropped = [...this.#toldNames.difference(names)];
-      this.#toldNames = names;
-    } else {
-      added = request.resourceNamesSubscribe;
-      dropped = request.resourceNamesUnsubscribe;
-    }
-    const isChanged = added.length + dropped.length > 0;
-    if (failure !== undefined) {
-      assert.equal(isChanged, false, 'a change of names is no NACK');
-      const isLate = this.#inbox.some((letter) => letter.isAsking);
-      assert.equal(isLate, false, 'no NACK behind new names, whose answer makes it stale');
-    }
-    // With an ACK istiod is told the names again, as long as it has sent nothing of one of them.
-    const isUnanswered = [...this.#toldNames].some((name) => !this.#told.has(name));
-    const isRepeat = isUnanswered || !isSame(this.#subscribed, this.#toldNames);
-    const isForNames = isChanged || (isSotw && failure === undefined && isRepeat);
-    if (nonce !== '') this.#take(nonce, isForNames ? 'names' : failure === undefined ? 'ack' : 'nack');
-    this.#inbox.push({
-      nonce,
-      failure,
-      added,
-      dropped,
-      isAsking: added.length > 0,
-      names: [...this.#toldNames],
-    });
-  }
-
-  /** istiod reads what has come, and answers. */
-  async #read(): Promise<void> {
-    for (let letter = this.#inbox.shift(); letter !== undefined; letter = this.#inbox.shift()) {
-      const answer = this.#answerTo(letter);
-      if (answer !== undefined) this.#respond(answer);
-      await this.#turn();
-    }
-  }
-
-  /**
-   * The added names alone; none where delta only dropped names, which state of the world does not answer. State of the
-   * world takes no names from a NACK, nor from what is about an older response.
-   */
-  #answerTo({ nonce, failure, added, dropped, names }: Letter): readonly string[] | undefined {
-    if (this.#kind === 'delta') {
-      for (const name of added) this.#subscribed.add(name);
-      for (const name of dropped) this.#subscribed.delete(name);
-      return added.length + dropped.length > 0 ? added : undefined;
-    }
-    if (failure !== undefined || nonce !== this.#latestNonce) return undefined;
-    const before = this.#subscribed;
-    this.#subscribed = new Set(names);
-    const fresh = names.filter((name) => !before.has(name));
-    return fresh.length > 0 ? fresh : undefined;
-  }
-
-  /** A policy that stops or frees what istiod has had a verdict on makes another one. */
   #setPolicy(name: keyof WorldPolicies): void {
     this.#policyName = name;
-    this.#policedNonces.add(this.#latestNonce);
+    this.#istiod.notePolicy();
     this.#policy.set(this.#policies[name]);
-  }
-
-  #take(nonce: string, verdict: Verdict): void {
-    const verdicts = this.#verdicts.get(nonce) ?? [];
-    verdicts.push(verdict);
-    this.#verdicts.set(nonce, verdicts);
-    const meant = verdicts.filter((one) => one !== 'names').join(' ');
-    assert.doesNotMatch(meant, /\b(\w+) \1\b/, 'no verdict is told twice');
-    const isAllowed = ['', 'ack', 'nack', 'nack ack'].includes(meant) || this.#policedNonces.has(nonce);
-    assert.ok(isAllowed, `one first verdict, at most one healing: ${verdicts.join(' ')}`);
   }
 
   /** A response of the agent to Envoy. */
   #receive(message: Uint8Array): void {
-    const isSotw = this.#kind === 'sotw';
-    const response = isSotw ? codec.decodeResponse(message) : codec.decodeDeltaResponse(message);
-    const anys = response.resources.map((resource) => ('typeUrl' in resource ? resource : resource.resource));
-    assert.ok(anys.length <= 1, 'each resource goes alone');
-    const [any] = anys;
-    if (any === undefined) {
-      this.#queue.push({ kind: 'notice', nonce: response.nonce });
+    const { nonce, config } = this.#wire.readResponse(message);
+    if (config === undefined) {
+      this.#envoy.take({ kind: 'notice', nonce });
       return;
     }
-    const { name } = codec.decodeExtensionConfig(any.value);
-    const bytes = Buffer.from(any.value).toString('latin1');
+    const { name } = decodeExtensionConfig(config);
+    const bytes = Buffer.from(config).toString('latin1');
     const offered = offeredOf(bytes);
     this.#check(name, offered);
-    this.#queue.push({ kind: 'config', nonce: response.nonce, name, offered, bytes });
+    this.#envoy.take({ kind: 'config', nonce, name, offered, bytes });
   }
 
   #check(name: string, offered: Offered): void {
-    const plugin = this.#told.get(name);
+    const plugin = this.#istiod.told.get(name);
     if (offered.kind === 'allow')
       assert.equal(plugin?.strategy, 'open', `${name}: only a plugin that is FAIL_OPEN is let go without`);
     if (offered.kind !== 'module') return;
-    const id = `${name}-${offered.generation}`;
-    assert.ok(this.#verified.has(id) || this.#inlineIds.has(id), `${id} was verified before it was sent`);
+    const { generation } = offered;
+    const id = moduleId({ name, generation });
     const isRemote = !this.#inlineIds.has(id);
+    assert.ok(!isRemote || this.#registry.verified.has(id), `${id} was verified before it was sent`);
     if (isRemote) assert.notEqual(this.#policyName, 'stop', `${id} is stopped by the policy`);
-    if (this.#ranLast.get(name) === id) return;
+    if (this.#envoy.ranLast.get(name) === id) return;
     if (isRemote) assert.notEqual(this.#policyName, 'keep', `${id} is refused by the policy`);
     const newest = this.#newestSent.get(name) ?? 0;
-    assert.ok(offered.generation >= newest, `${id} does not overtake ${newest}`);
-    this.#newestSent.set(name, offered.generation);
+    assert.ok(generation >= newest, `${id} does not overtake ${newest}`);
+    this.#newestSent.set(name, generation);
     assert.ok(plugin !== undefined, `${name} was withdrawn, and nothing of it is sent`);
-    assert.equal(offered.generation, plugin.generation, `${name}: only the newest config is tried`);
+    assert.equal(generation, plugin.generation, `${name}: only the newest config is tried`);
   }
 
-  /** Envoy takes the oldest response. */
+  readonly #isGone = (name: string): boolean => !this.#istiod.plugins.has(name);
+
+  /** Envoy answers the oldest response. */
   #answer(): void {
-    const response = this.#queue.shift();
-    switch (response?.kind) {
+    const answer = this.#envoy.answer(this.#isGone);
+    switch (answer?.kind) {
       case undefined:
         return;
       case 'listener':
-        this.#answerListener();
-        break;
-      case 'notice':
-        this.#answerConfig(response.nonce, undefined);
+        this.#session.onListenerRequest(this.#wire.listenerAnswer(answer.failure));
         break;
       case 'config':
-        this.#answerConfig(response.nonce, this.#run(response));
+        this.#session.onRequest(this.#wire.answer(this.#envoy.wanted, answer.nonce, answer.failure));
         break;
       default:
-        response satisfies never;
+        answer satisfies never;
     }
     this.#followEnd();
   }
 
-  /** Why Envoy refuses a config; undefined when it runs it, or says so. */
-  #run({ name, offered, bytes }: Extract<Response, { kind: 'config' }>): string | undefined {
-    if (!this.#wanted.has(name)) return undefined;
-    const filter = this.#filters.get(name) ?? { remembered: '', isRefused: false, running: undefined };
-    this.#filters.set(name, filter);
-    if (filter.remembered === bytes) return undefined;
-    filter.remembered = bytes;
-    filter.isRefused = offered.kind === 'module' && offered.isBad;
-    if (filter.isRefused) return `Unable to create Wasm plugin ${name}`;
-    filter.running = offered;
-    if (offered.kind === 'module') this.#ranLast.set(name, `${name}-${offered.generation}`);
-    return undefined;
-  }
-
-  #answerConfig(nonce: string, failure: string | undefined): void {
-    this.#answeredNonce = nonce;
-    const detail = failure === undefined ? {} : { errorDetail: codec.makeErrorDetail(failure) };
-    this.#session.onRequest(
-      this.#kind === 'sotw'
-        ? codec.encodeRequest(
-            codec.makeRequest({ typeUrl, resourceNames: [...this.#wanted], responseNonce: nonce, ...detail }),
-          )
-        : codec.encodeDeltaRequest(codec.makeDeltaRequest({ typeUrl, responseNonce: nonce, ...detail })),
-    );
-  }
-
-  /** A listener is refused while Envoy remembers a refused config for one of its filters. */
-  #answerListener(): void {
-    const isRefused = this.#isAnyRefused();
-    if (isRefused) this.#isListenerRefused = true;
-    const detail = isRefused
-      ? { errorDetail: codec.makeErrorDetail('Error adding/updating listener(s)') }
-      : {};
-    const answer = { typeUrl: listenerTypeUrl, responseNonce: 'l', ...detail };
-    this.#session.onListenerRequest(
-      this.#kind === 'sotw'
-        ? codec.encodeRequest(codec.makeRequest(answer))
-        : codec.encodeDeltaRequest(codec.makeDeltaRequest(answer)),
-    );
-  }
-
-  #isAnyRefused(): boolean {
-    return [...this.#filters].some(([name, { isRefused }]) => isRefused && this.#plugins.has(name));
-  }
-
   #followEnd(): void {
     if (this.#ended === undefined) return;
-    assert.equal(
-      this.#isListenerRefused,
-      true,
-      `the stream ends for a listener alone: ${this.#ended.message}`,
-    );
-    assert.equal(this.#isAnyRefused(), false, 'the stream ends after the repair');
+    const { isListenerRefused } = this.#envoy;
+    assert.equal(isListenerRefused, true, `the stream ends for a listener alone: ${this.#ended.message}`);
+    assert.equal(this.#envoy.isAnyRefused(this.#isGone), false, 'the stream ends after the repair');
     this.#reconnect();
-  }
-
-  #fetched(pick: number): void {
-    const fetch = this.#fetches[pick % Math.max(1, this.#fetches.length)];
-    if (fetch === undefined) return;
-    this.#fetches = this.#fetches.filter((other) => other !== fetch);
-    fetch.resolve(this.#found(fetch.name, fetch.generation));
-  }
-
-  #found(name: string, generation: number): FetchedModule {
-    const id = `${name}-${generation}`;
-    this.#verified.add(id);
-    return {
-      path: `/modules/${id}${this.#badGenerations.has(generation) ? '-bad' : ''}.wasm`,
-      digest: 'a'.repeat(64),
-      checksum: 'a'.repeat(64),
-      sizeBytes: 8,
-      source: 'oci',
-      matchedPin: undefined,
-    };
-  }
-
-  #failed(pick: number, code: FetchError['code']): void {
-    const fetch = this.#fetches[pick % Math.max(1, this.#fetches.length)];
-    if (fetch === undefined) return;
-    this.#fetches = this.#fetches.filter((other) => other !== fetch);
-    fetch.reject(new FetchError(code, 'it cannot be had'));
   }
 
   #pass(ms: number): void {
@@ -693,56 +399,6 @@ export class EcdsWorld {
   }
 }
 
-export const ecdsSteps = [
-  'change',
-  'remove',
-  'push',
-  'subscribe',
-  'fetched',
-  'failed',
-  'answer',
-  'listener',
-  'clock',
-  'clock-set',
-  'policy',
-  'disconnect',
-  'restart',
-] as const;
-
-export type EcdsStep = (typeof ecdsSteps)[number];
-
-function isSame(one: ReadonlySet<string>, other: ReadonlySet<string>): boolean {
-  return one.symmetricDifference(other).size === 0;
-}
-
-function moduleOf({ generation, isBad }: Plugin): Offered {
-  return { kind: 'module', generation, isBad };
-}
-
-function resourceOf(name: string, plugin: Plugin): codec.Any {
-  const { generation, strategy, code, isBad } = plugin;
-  const common = { name, failurePolicy: failurePolicy[strategy] };
-  return code === 'remote'
-    ? pluginResource({ ...common, url: `oci://${registryHost}/${name}-${generation}` })
-    : pluginResource({
-        ...common,
-        code: 'inline',
-        bytes: Buffer.from(`/inline/${name}-${generation}${isBad ? '-bad' : ''}.wasm`),
-      });
-}
-
-/** A config as the agent sends it, by the texts in its bytes. */
-function offeredOf(bytes: string): Offered {
-  const module = /\/(?:modules|inline)\/\w-(\d+)(-bad)?\.wasm/.exec(bytes);
-  if (module !== null)
-    return { kind: 'module', generation: Number(module[1]), isBad: module[2] !== undefined };
-  const [, action] = /wasm-default-(allow|deny)/.exec(bytes) ?? [];
-  assert.ok(action === 'allow' || action === 'deny', `neither a module nor a stand-in: ${bytes}`);
-  return { kind: action };
-}
-
-/** Name and generation of the plugin whose module the URL names. */
-function moduleNameOf(url: string): readonly [string, number] {
-  const [, name = '', generation = ''] = /(\w)-(\d+)$/.exec(url) ?? [];
-  return [name, Number(generation)];
+function silentLog(): ReturnType<LogRoot['scope']> {
+  return new LogRoot({ format: 'text', levels: new Map(), write: () => undefined }).scope('test');
 }
