@@ -31,13 +31,15 @@ export async function exchangeOverUdp(query: DnsQuery, options: ExchangeOptions)
     // Others may come from the same address: late ones, or forged ones.
     if (isAnswerTo(query, message)) answer.resolve(message);
   });
-  // Connected: the kernel drops what comes from elsewhere, and tells when nobody listens there.
-  socket.connect(upstream.port, upstream.address, () => {
+  // The event, no callback: that one would be called for a failure too (no route to the address).
+  socket.once('connect', () => {
     note = ownQueries.note('udp', socket.address().port, query.message);
     socket.send(query.message, (error) => {
       if (error !== null) answer.reject(error);
     });
   });
+  // Connected: the kernel drops what comes from elsewhere, and tells when nobody listens there.
+  socket.connect(upstream.port, upstream.address);
   try {
     return await answer.promise;
   } finally {

@@ -238,6 +238,32 @@ test('an upstream that is not there is passed over', async (t) => {
   assert.equal(upstream.queries.length, 2);
 });
 
+test('an upstream to which there is no way is passed over', async (t) => {
+  // The kernel refuses to connect to the broadcast address at once, as to an address without a route.
+  const unreachable = { address: '255.255.255.255', port: 53 };
+  const upstream = await startUpstream(t, (query) => query.send(answerTo(query, [])));
+  const { endpoint } = await start(
+    t,
+    { upstreams: [unreachable, upstream.endpoint] },
+    { random: () => 0.99 },
+  );
+  assert.equal(code(await askUdp(endpoint, encodeQuery('x.example'))), 'NOERROR');
+  const [overTcp] = await askTcp(endpoint, [encodeQuery('x.example')]);
+  assert.ok(overTcp);
+  assert.equal(code(overTcp), 'NOERROR');
+  assert.equal(upstream.queries.length, 2);
+});
+
+test('when every upstream is out of reach the client gets SERVFAIL and the log says why', async (t) => {
+  const unreachable = { address: '255.255.255.255', port: 53 };
+  const { endpoint, log } = await start(t, { upstreams: [unreachable] });
+  assert.equal(code(await askUdp(endpoint, encodeQuery('x.example'))), 'SERVFAIL');
+  assert.match(
+    String(log.lines.find(({ message }) => message === 'upstream failure')?.fields['error']),
+    /255\.255\.255\.255: .*EACCES/,
+  );
+});
+
 test('when no upstream answers in time the client gets SERVFAIL', async (t) => {
   const upstream = await startUpstream(t, () => undefined);
   const { endpoint, sample, log } = await start(
