@@ -60,6 +60,8 @@ export class UdpListener {
   }
 
   async #answer(message: Buffer, peer: { readonly address: string; readonly port: number }): Promise<void> {
+    // Who sends from port 0 wants no answer (RFC 768), and Node throws where one is sent there.
+    if (peer.port === 0) return;
     const answer = await this.#options.handle(message, peer.port);
     if (answer === undefined || !this.#isOpen) return;
     if (this.#socket.getSendQueueSize() > maxQueuedBytes) return;

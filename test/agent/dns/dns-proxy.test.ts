@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFile, spawnSync } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { mkdir, writeFile } from 'node:fs/promises';
@@ -6,6 +7,7 @@ import { connect, createServer } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import test, { type TestContext } from 'node:test';
+import { promisify } from 'node:util';
 import packets from 'dns-packet';
 import type { DnsAddress } from '../../../agent/config/dns-config.ts';
 import { openDnsProxy } from '../../../agent/dns/dns-part.ts';
@@ -28,6 +30,13 @@ const table = encodeNameTable({
   '*.wild.example': { ips: ['10.0.0.9'], registry: 'External' },
   'www.outside.example': { ips: ['10.0.0.8'], registry: 'External' },
 });
+
+/** No socket of Node can send from port 0. */
+const rawSocketSkipReason = (() => {
+  const script = 'import socket; socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)';
+  const isAllowed = spawnSync('python3', ['-c', script], { stdio: 'ignore' }).status === 0;
+  return isAllowed ? false : 'this user may not open raw sockets, or there is no python3';
+})();
 
 type Endpoint = DnsProxy['endpoints'][number];
 
@@ -458,6 +467,20 @@ test('garbage is survived on both protocols', async (t) => {
   assert.equal(code(refusal), 'FORMERR');
   assert.deepEqual(data(answer), ['10.0.0.1']);
   assert.deepEqual(data(await askUdp(endpoint, encodeQuery('web.shop'))), ['10.0.0.1']);
+});
+
+test('a datagram from port 0 is no query', { skip: rawSocketSkipReason }, async (t) => {
+  const { endpoint } = await start(t);
+  const script = [
+    'import socket, struct, sys',
+    'query = bytes.fromhex(sys.argv[2])',
+    'raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)',
+    'head = struct.pack("!HHHH", 0, int(sys.argv[1]), 8 + len(query), 0)',
+    'raw.sendto(head + query, ("127.0.0.1", 0))',
+  ].join('\n');
+  const query = encodeQuery('web');
+  await promisify(execFile)('python3', ['-c', script, String(endpoint.port), query.toString('hex')]);
+  assert.deepEqual(data(await askUdp(endpoint, query)), ['10.0.0.1']);
 });
 
 test('many queries on one connection are all answered, although the client has said its last', async (t) => {
