@@ -18,6 +18,14 @@ export const systemClock: Clock = {
   },
 };
 
+/**
+ * A signal that aborts with a `TimeoutError` after any number of ms: `AbortSignal.timeout` throws for a fraction, which
+ * `1.0005s` has, and fires at once for more than a timer of Node holds.
+ */
+export function timeoutSignal(timeoutMs: number): AbortSignal {
+  return AbortSignal.timeout(Math.min(Math.max(0, Math.ceil(timeoutMs)), longestDelayMs));
+}
+
 /** Resolves after `delayMs`. Rejects with the signal's reason when that is aborted first. */
 export async function wait(
   clock: Clock,

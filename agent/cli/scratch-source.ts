@@ -4,6 +4,7 @@ import { FileRecordIndex } from '../../cache/record-index.ts';
 import { MetricRegistry } from '../../metrics/registry.ts';
 import { WasmMetrics } from '../../metrics/wasm-metrics.ts';
 import { maxCacheRecordCount, parseCacheRecord } from '../fetch/cache-records.ts';
+import { timeoutSignal } from '../clock.ts';
 import { buildFetchParts, type CachedModuleSourceOptions } from '../fetch/fetch-parts.ts';
 import type { FetchSettings } from '../fetch/fetch-settings.ts';
 import { CachedModuleSource, describeModule } from '../fetch/module-source.ts';
@@ -81,7 +82,7 @@ export class ScratchSource implements AsyncDisposable {
       const wanted = { ...whole, rungs: whole.rungs.slice(0, 1) };
       const endsAtMs = clock.nowMs() + timeoutMs;
       const limits: FetchLimits = {
-        signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
+        signal: AbortSignal.any([signal, timeoutSignal(timeoutMs)]),
         deadlineAtMs: () => endsAtMs,
       };
       const { record, blob, source, trace } = await parts.fetcher.fetch({

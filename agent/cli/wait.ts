@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { timeoutSignal } from '../clock.ts';
 import { describeError, type Logger } from '../log.ts';
 import { CommandError } from './command-error.ts';
 import { sendRequest } from './http-exchange.ts';
@@ -42,7 +43,7 @@ export async function waitUntilReady(options: WaitOptions, log: Logger): Promise
 
 async function ask(url: URL, timeoutMs: number): Promise<string | undefined> {
   // Zero means no limit, as for Go's HTTP client.
-  const signal = timeoutMs === 0 ? new AbortController().signal : AbortSignal.timeout(timeoutMs);
+  const signal = timeoutMs === 0 ? new AbortController().signal : timeoutSignal(timeoutMs);
   try {
     const response = await sendRequest({ url, method: 'GET', signal });
     for await (const _ of response) {

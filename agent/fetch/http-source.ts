@@ -1,4 +1,5 @@
 import type { BlobStore } from '../../cache/types.ts';
+import { timeoutSignal } from '../clock.ts';
 import type { Logger } from '../log.ts';
 import { basicAuthorization } from './basic-authorization.ts';
 import type { ByteStream } from './byte-stream.ts';
@@ -241,8 +242,9 @@ export class HttpSource {
     const { client, attemptTimeoutMs, insecureHosts } = this.#options;
     const { url, isPinned, limits } = target;
     const { host, pathname } = new URL(url);
-    const signal = AbortSignal.any([limits.signal, AbortSignal.timeout(attemptTimeoutMs)]);
     await this.#awaitRest(host, pathname, limits);
+    // Not before the rest, which may be longer than an attempt.
+    const signal = AbortSignal.any([limits.signal, timeoutSignal(attemptTimeoutMs)]);
     target.sentCount += 1;
     const response = await client.send(
       {

@@ -1,5 +1,6 @@
 import type { Sha256 } from '../../cache/types.ts';
 import type { WasmMetrics } from '../../metrics/wasm-metrics.ts';
+import { timeoutSignal } from '../clock.ts';
 import type { Logger } from '../log.ts';
 import { type CacheRecords, isReadableBy, type UrlRecord, versionFor } from './cache-records.ts';
 import type { CredentialResolver } from './credentials.ts';
@@ -33,9 +34,6 @@ const warmDelayMs = 2_000;
 const minRecheckMs = 1_000;
 /** After this long it is tried again whether somebody answers. */
 const staleRecheckMs = 60_000;
-
-/** Longest timer of node; a later deadline is no deadline. */
-const maxTimerMs = 2 ** 31 - 1;
 
 /**
  * Gives out modules from the cache when the pull policy allows, else from where they are, one fetch for all who want
@@ -170,9 +168,9 @@ export class CachedModuleSource {
     // Beside the first connection; the client loads its own library.
     if (wanted.origin.kind === 'oci') void warmManifestParser();
     // A hit needs none of these, and they cost more than it does.
-    const timeoutMs = Math.min(Math.max(0, request.timeoutMs), maxTimerMs);
+    const timeoutMs = Math.max(0, request.timeoutMs);
     const limits: FetchLimits = {
-      signal: AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]),
+      signal: AbortSignal.any([signal, timeoutSignal(timeoutMs)]),
       deadlineAtMs: () => startedMs + timeoutMs,
     };
     try {

@@ -1,3 +1,4 @@
+import { timeoutSignal } from '../clock.ts';
 import { describeError } from '../log.ts';
 import type { LayoutPlace } from './fetch-settings.ts';
 import { abortFailure } from './network-failure.ts';
@@ -36,9 +37,6 @@ export interface TriedRung {
   readonly reason: string;
 }
 
-/** Longest timer of node. */
-const maxTimerMs = 2 ** 31 - 1;
-
 /**
  * Tries the rungs in order, each within its own time, until one has the module. What ends the climb before the last
  * rung is only that the caller leaves, the whole time is over, or the module cannot be kept. Throws FetchError: the
@@ -71,7 +69,7 @@ function withinTime(rung: Rung, limits: FetchLimits, clock: FetchClock): FetchLi
   if (timeoutMs === undefined) return limits;
   const endsAtMs = clock.nowMs() + timeoutMs;
   return {
-    signal: AbortSignal.any([limits.signal, AbortSignal.timeout(Math.min(timeoutMs, maxTimerMs))]),
+    signal: AbortSignal.any([limits.signal, timeoutSignal(timeoutMs)]),
     deadlineAtMs: () => Math.min(endsAtMs, limits.deadlineAtMs()),
   };
 }

@@ -200,6 +200,33 @@ describe('modules from http', () => {
     });
   });
 
+  it('may take any time, a fraction of a millisecond or more than a timer holds included', async () => {
+    await using server = await startWebServer((_, response) => answer(response, 200, module));
+    for (const limitMs of [9_999.5, 2 ** 31, 2 ** 40]) {
+      await using fixture = await FetchFixture.open({
+        config: { httpRequestTimeoutMs: limitMs },
+        settings: { module: () => ({ layouts: [], mirrors: [], originTimeoutMs: limitMs }) },
+      });
+      const fetched = await fixture.fetch(server.url, { timeoutMs: limitMs });
+      assert.deepEqual(await readFile(fetched.path), module, `${limitMs}`);
+    }
+  });
+
+  it('are asked for with the whole time of an attempt after the host was left alone for longer', async () => {
+    let requestCount = 0;
+    await using server = await startWebServer((_, response) => {
+      requestCount += 1;
+      if (requestCount > 1) answer(response, 200, module);
+      else answer(response, 429, '', { 'retry-after': '1' });
+    });
+    await using fixture = await FetchFixture.open({
+      config: { httpRequestTimeoutMs: 500, httpMaxAttemptCount: 1 },
+    });
+    await assert.rejects(fixture.fetch(server.url), { code: 'http_status' });
+    const fetched = await fixture.fetch(server.url);
+    assert.deepEqual(await readFile(fetched.path), module);
+  });
+
   it('that trickle are given up at the deadline, and the connection is dropped', async () => {
     const gone = Promise.withResolvers<void>();
     await using server = await startWebServer((_, response) => {
