@@ -95,7 +95,8 @@ export class LogRoot {
     if (this.#options.format === 'json') {
       const line = { level, time, ...(scope === 'default' ? {} : { scope }), msg: message };
       // In the stock order; a label never takes the place of a column.
-      this.#options.write(`${JSON.stringify({ ...line, ...Object.fromEntries(present), ...line })}\n`);
+      const text = JSON.stringify({ ...line, ...Object.fromEntries(present), ...line });
+      this.#options.write(`${escapeLine(text)}\n`);
       return;
     }
     const columns = [time, level, ...(scope === 'default' ? [] : [scope]), escapeLine(message)];
@@ -109,9 +110,27 @@ function formatTime(date: Date): string {
   return date.toISOString().replace('Z', '000Z');
 }
 
-/** One record is one line, whatever an upstream put into an error text. */
+/**
+ * One record is one line with the columns that it should have, whatever an upstream put into an error text; and what
+ * a terminal would obey is only shown. JSON is written alike: it leaves some of these as they are.
+ */
 function escapeLine(text: string): string {
-  return text.replaceAll('\r', '\\r').replaceAll('\n', '\\n');
+  return text.replaceAll(controlCharacters, escapeCharacter);
+}
+
+// Control characters of both sets, and what some readers of logs take for the end of a line.
+// oxlint-disable-next-line no-control-regex
+const controlCharacters = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g;
+
+const shortEscapes: ReadonlyMap<string, string> = new Map([
+  ['\n', '\\n'],
+  ['\r', '\\r'],
+  ['\t', '\\t'],
+]);
+
+function escapeCharacter(character: string): string {
+  const code = character.charCodeAt(0).toString(16).padStart(4, '0');
+  return shortEscapes.get(character) ?? `\\u${code}`;
 }
 
 /** The text of an unknown thrown value, with the texts of its causes. For log fields and error messages. */

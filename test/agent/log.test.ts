@@ -31,6 +31,29 @@ describe('a line of text', () => {
   });
 });
 
+describe('what others have written', () => {
+  const hostile = 'a\nb\rc\td\u001b[2Je\u009bf\u007fg\u2028h\u2029i\u0000';
+
+  test('makes no line, no column and no command of a terminal in text', () => {
+    const { root, lines } = kept();
+    root.scope('wasm').warn('failed', { reason: hostile });
+    assert.deepEqual(lines, [
+      '2026-08-22T20:00:00.123000Z\twarn\twasm\tfailed\treason=' +
+        String.raw`a\nb\rc\td\u001b[2Je\u009bf\u007fg\u2028h\u2029i\u0000` +
+        '\n',
+    ]);
+  });
+
+  test('makes no line and no command of a terminal in JSON, and reads back as it was', () => {
+    const { root, lines } = kept({ format: 'json' });
+    root.scope('wasm').warn('failed', { reason: hostile });
+    const [line = ''] = lines;
+    // oxlint-disable-next-line no-control-regex
+    assert.doesNotMatch(line.trimEnd(), /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/);
+    assert.equal((JSON.parse(line) as { reason?: unknown }).reason, hostile);
+  });
+});
+
 describe('a line of JSON', () => {
   test('has the stock keys in the stock order, then the labels', () => {
     const { root, lines } = kept({ format: 'json' });
