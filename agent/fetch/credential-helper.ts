@@ -8,6 +8,8 @@ export interface CredentialHelpersOptions {
   readonly path?: string;
   /** How long one may run. Default 10 s. */
   readonly timeoutMs?: number;
+  /** A clock that never jumps, in ms. */
+  readonly nowMs?: () => number;
 }
 
 /** What a helper may print: a password or token with its JSON. */
@@ -30,10 +32,17 @@ type Answer = { readonly kind: 'found'; readonly credential: GivenCredential } |
  */
 export class CredentialHelpers {
   readonly #options: CredentialHelpersOptions;
-  readonly #known = new LRUCache<string, Promise<Answer>>({ max: maxCredentialCount, ttl: lifetimeMs });
+  readonly #known: LRUCache<string, Promise<Answer>>;
 
   constructor(options: CredentialHelpersOptions = {}) {
     this.#options = options;
+    const { nowMs = () => performance.now() } = options;
+    this.#known = new LRUCache({
+      max: maxCredentialCount,
+      ttl: lifetimeMs,
+      ttlResolution: 0,
+      perf: { now: nowMs },
+    });
   }
 
   /**
@@ -42,8 +51,7 @@ export class CredentialHelpers {
    */
   async get(choice: HelperChoice, options: { readonly signal: AbortSignal }): Promise<GivenCredential> {
     const key = keyOf(choice);
-    const running = this.#known.get(key) ?? this.#run(choice);
-    this.#known.set(key, running);
+    const running = this.#known.get(key) ?? this.#start(key, choice);
     try {
       const answer = await abortable(running, options.signal);
       return answer.kind === 'found' ? answer.credential : { kind: 'anonymous' };
@@ -57,6 +65,13 @@ export class CredentialHelpers {
   /** Forgets an answer: the registry did not take it. */
   forget(choice: HelperChoice): void {
     this.#known.delete(keyOf(choice));
+  }
+
+  /** The time of an answer counts from here, however often it is asked for. */
+  #start(key: string, choice: HelperChoice): Promise<Answer> {
+    const running = this.#run(choice);
+    this.#known.set(key, running);
+    return running;
   }
 
   async #run(choice: HelperChoice): Promise<Answer> {
