@@ -1,4 +1,5 @@
 import type { WasmMetrics } from '../../metrics/wasm-metrics.ts';
+import type { FetchErrorCode } from '../fetch/types.ts';
 import type { Logger } from '../log.ts';
 import type { RefusedModule } from '../policy/policy.ts';
 import type { ConfigPreparer, ReadyConfig } from './config-preparer.ts';
@@ -11,6 +12,7 @@ import { changedPollDelayMs, failedRecheckDelayMs, RecheckPlan, recheckDelayMs }
 import type { RejectedConfigs } from './rejected-configs.ts';
 import { isRetryable, retryDelayMs } from './retry-delay.ts';
 import { isPreparing, isRenewable, type PreparedConfig, type RolloutEvent } from './rollout.ts';
+import { isTold } from './told-failure.ts';
 
 export interface PluginWorkOptions {
   readonly gate: PolicyGate;
@@ -61,7 +63,8 @@ export class PluginWork {
     plugin.record = { ...plugin.record, nextRetryAtMs: now() + delayMs };
     plugin.retryTimer = setTimeout(() => apply(name, { kind: 'retry-due', push }), delayMs);
     plugin.retryTimer.unref();
-    log.info('Wasm module will be fetched again', { name, attemptCount, inMs: Math.round(delayMs) });
+    const level = plugin.failure.isTold ? 'debug' : 'info';
+    log[level]('Wasm module will be fetched again', { name, attemptCount, inMs: Math.round(delayMs) });
   }
 
   cancelRetry(plugin: Plugin): void {
@@ -171,6 +174,7 @@ export class PluginWork {
   ): void {
     const { rejected, metrics, now, apply } = this.#options;
     if (module !== undefined) plugin.record = { ...plugin.record, module, fetchDurationMs };
+    plugin.toldFailure = undefined;
     metrics.conversion(plan.kind === 'fetch' ? 'success' : 'no_remote_load');
     const refusal = rejected.reason(config.bytes);
     if (refusal === undefined) {
@@ -241,12 +245,21 @@ export class PluginWork {
   ): void {
     const { gate, metrics, log, apply } = this.#options;
     const { reason, code, retryAfterMs, place } = this.#note(plugin, { plan, seconds }, error);
-    plugin.failure = { code, retryAfterMs };
+    const level = this.#tell(plugin, push, code) ? 'error' : 'debug';
+    plugin.failure = { code, retryAfterMs, isTold: level === 'debug' };
     metrics.conversion('fetch_failure');
-    log.error('Wasm module cannot be had', { name, ...place, code, reason });
+    log[level]('Wasm module cannot be had', { name, ...place, code, reason });
     const isReplacing = gate.actionOnFailure(plan, error) === 'failStrategy';
     const failure = { reason, isRetryable: isRetryable(code), isReplacing };
     apply(name, { kind: 'preparation-failed', push, ...failure });
+  }
+
+  /** False for a failure that the log has told not long ago. */
+  #tell(plugin: Plugin, push: number, code: FetchErrorCode): boolean {
+    const nowMs = this.#options.now();
+    if (isTold(plugin.toldFailure, { push, code, nowMs })) return false;
+    plugin.toldFailure = { push, code, atMs: nowMs };
+    return true;
   }
 
   /** What any failure to have a module leaves behind; `place` is for the log. */
@@ -296,6 +309,7 @@ export class PluginWork {
     const { config, module } = ready;
     const { acknowledged } = plugin.state;
     plugin.failedRecheckCount = 0;
+    plugin.toldFailure = undefined;
     const isRefused = module !== undefined && module.digest === plugin.refusedDigest;
     const isRunning =
       acknowledged !== undefined && Buffer.compare(acknowledged.config.bytes, config.bytes) === 0;
@@ -330,7 +344,8 @@ export class PluginWork {
     const { reason, code, retryAfterMs, place } = this.#note(plugin, { plan, seconds }, error);
     metrics.plugins.rechecked('failed');
     noteHistory(plugin, { what: 'recheck-failed', why: reason }, now());
-    log.warn('whether a plugin has a newer module could not be found out', {
+    const level = this.#tell(plugin, push, code) ? 'warn' : 'debug';
+    log[level]('whether a plugin has a newer module could not be found out', {
       name,
       ...place,
       code,

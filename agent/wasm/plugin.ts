@@ -3,6 +3,7 @@ import type { ExtensionPlan } from './extension-plan.ts';
 import { addToHistory, type HistoryNote } from './plugin-history.ts';
 import { emptyRecord, type PluginRecord, presentUrl } from './plugin-status.ts';
 import { type ConfigEnvelope, initialRollout, type RolloutState } from './rollout.ts';
+import type { ToldFailure } from './told-failure.ts';
 
 /** All that is known of one extension config. It changes in place; who holds it after a wait looks at its push again. */
 export interface Plugin {
@@ -15,7 +16,14 @@ export interface Plugin {
   readonly preparations: Map<number, AbortController>;
   retryTimer: NodeJS.Timeout | undefined;
   /** Why the last fetch failed: decides when the next comes. */
-  failure: { readonly code: FetchErrorCode; readonly retryAfterMs: number | undefined };
+  failure: {
+    readonly code: FetchErrorCode;
+    readonly retryAfterMs: number | undefined;
+    /** One more of what the log has told. */
+    readonly isTold: boolean;
+  };
+  /** The failure that the log told last; undefined since a success. */
+  toldFailure: ToldFailure | undefined;
   /** Looks after its tag that failed in a row. */
   failedRecheckCount: number;
   /** Module of the newest push that Envoy has refused. */
@@ -31,7 +39,8 @@ export function createPlugin(envelope: ConfigEnvelope, state = initialRollout): 
     envelope,
     preparations: new Map(),
     retryTimer: undefined,
-    failure: { code: 'network', retryAfterMs: undefined },
+    failure: { code: 'network', retryAfterMs: undefined, isTold: false },
+    toldFailure: undefined,
     failedRecheckCount: 0,
     refusedDigest: undefined,
   };

@@ -64,6 +64,8 @@ class Bench {
   readonly source = new ScriptedSource();
   readonly registry = new MetricRegistry();
   readonly offers: Offer[] = [];
+  /** Of the rollouts, as they come at the level of a pod. */
+  readonly logLines: string[] = [];
   readonly rollouts: PluginRollouts;
   nowMs = Date.parse('2031-01-01T00:00:00.000Z');
   readonly #index: FileRecordIndex<KeptConfig>;
@@ -71,7 +73,8 @@ class Bench {
 
   private constructor(index: FileRecordIndex<KeptConfig>) {
     this.#index = index;
-    const log = new LogRoot({ format: 'text', levels: new Map(), write: () => undefined }).scope('test');
+    const write = (line: string): void => void this.logLines.push(line);
+    const log = new LogRoot({ format: 'text', levels: new Map(), write }).scope('test');
     const now = (): number => this.nowMs;
     const metrics = new WasmMetrics(this.registry);
     this.rollouts = new PluginRollouts({
@@ -158,6 +161,47 @@ class Bench {
 }
 
 describe('a plugin explains itself', () => {
+  test('when its module cannot be had for long: the log tells it once, as often as a reminder is due, and anew', async (context) => {
+    context.mock.timers.enable({ apis: ['setTimeout'] });
+    const bench = await Bench.open(context);
+    const told = (): readonly string[] => {
+      const lines = bench.logLines.splice(0).map((line) => line.split('\t'));
+      return lines.map(([, level, , message = '']) => `${level} ${message}`);
+    };
+    const both = ['error Wasm module cannot be had', 'info Wasm module will be fetched again'];
+    /** Lets the next try come, which fails. */
+    const failAgain = async (code?: FetchErrorCode): Promise<void> => {
+      bench.source.answers.push(missing(code));
+      const news = bench.news();
+      // The longest wait, and its random share.
+      bench.nowMs += 90_000;
+      context.mock.timers.tick(90_000);
+      await news;
+    };
+    bench.source.answers.push(missing());
+    await bench.push();
+    bench.acknowledge();
+    assert.deepEqual(told(), both, 'the first failure');
+    await failAgain();
+    await failAgain();
+    assert.deepEqual(told(), [], 'the same again');
+    await failAgain('unauthorized');
+    assert.deepEqual(told(), both, 'another failure');
+    for (let minute = 1.5; minute < 10; minute += 1.5) await failAgain('unauthorized');
+    assert.deepEqual(told(), [], 'within ten minutes');
+    await failAgain('unauthorized');
+    assert.deepEqual(told(), both, 'the reminder');
+    bench.source.answers.push(found());
+    const ready = bench.news();
+    context.mock.timers.tick(90_000);
+    await ready;
+    bench.acknowledge();
+    told();
+    bench.source.answers.push(missing('unauthorized'));
+    await bench.push({ remote: { uri: 'oci://registry.example/basic_auth:1.13.0' } });
+    assert.deepEqual(told(), both, 'the failure of another push');
+  });
+
   test('when its module cannot be had and comes later', async (context) => {
     const bench = await Bench.open(context);
     bench.source.answers.push(missing());
