@@ -103,7 +103,11 @@ export class HttpClient {
     let hostText = hostTextOf(request.url);
     let authorization = request.authorization;
     for (let redirectCount = 0; ; redirectCount += 1) {
-      const response = await this.#dial(url, hostText, authorization, request, signal);
+      const response = await this.#dial(url, hostText, authorization, request, signal).catch(
+        (error: unknown) => {
+          throw redirectCount === 0 ? error : afterRedirect(error, url);
+        },
+      );
       const location = response.header('location');
       const isRedirect = [301, 302, 303, 307, 308].includes(response.status) && location !== undefined;
       if (!isRedirect || request.body !== undefined) return response;
@@ -257,6 +261,14 @@ export class HttpClient {
     this.#library ??= loadHttpLibrary();
     return this.#library;
   }
+}
+
+/** A refusal of the address does not say whose it is: the URL that was asked for leads elsewhere. */
+function afterRedirect(error: unknown, to: URL): unknown {
+  if (!(error instanceof FetchError) || error.code !== 'blocked_address') return error;
+  return new FetchError(error.code, `redirected to ${displayUrl(to.href)}: ${error.message}`, {
+    cause: error,
+  });
 }
 
 interface Route {

@@ -46,7 +46,10 @@ describe('an address that may not be dialled', () => {
       });
       await using fixture = await FetchFixture.open();
       await assert.rejects(fixture.fetch(`http://${host}:9/m.wasm`), { code: 'blocked_address' });
-      await assert.rejects(fixture.fetch(`${server.url}/redirect`), { code: 'blocked_address' });
+      await assert.rejects(fixture.fetch(`${server.url}/redirect`), {
+        code: 'blocked_address',
+        message: /redirected to https?:\/\/\S+: connection blocked: resolved IP/,
+      });
       registry.auth = {
         kind: 'bearer',
         users: new Map(),
