@@ -184,6 +184,7 @@ export class CertificateStore implements SecretSource {
     signal: AbortSignal,
   ): Promise<{ readonly certificate: IssuedCertificate; readonly isFresh: boolean }> {
     const { issue, log, clock } = this.#options;
+    this.#dropExpired();
     if (this.#current !== undefined) {
       log.info('returned workload certificate from cache', {
         ttlSeconds: Math.round((this.#current.notAfterMs - clock.now()) / 1000),
@@ -201,6 +202,13 @@ export class CertificateStore implements SecretSource {
       this.#issuing = undefined;
     });
     return { certificate: await unlessAborted(this.#issuing, { signal }), isFresh: true };
+  }
+
+  /** Timers stand still while the machine sleeps or a snapshot of it lies on a disk: the rotation may come too late. */
+  #dropExpired(): void {
+    if (this.#current === undefined || this.#options.clock.now() < this.#current.notAfterMs) return;
+    this.#current = undefined;
+    this.#options.onUpdate(workloadName);
   }
 
   async #issue(issue: NonNullable<CertificateStoreOptions['issue']>): Promise<IssuedCertificate> {

@@ -142,6 +142,17 @@ test('a clock that was set forward does not lose the rotation', async (t) => {
   assert.equal(await updates.next(), 'default');
 });
 
+test('after a sleep of the machine nobody is given a certificate that expired meanwhile', async (t) => {
+  const { issuing, clock, updates, get } = await openStore(t);
+  assert.equal(await get('default'), 'chain 1');
+  assert.equal(await updates.next(), 'ROOTCA');
+  clock.jump(24 * hourMs);
+  assert.equal(await get('default'), 'chain 2');
+  assert.equal(await updates.next(), 'default', 'whoever holds the old one is given the new one');
+  assert.equal(await get('default'), 'chain 2');
+  assert.equal(issuing.issued.length, 2);
+});
+
 test('while the renewal fails, each request is a new attempt, and the old expiry stays visible', async (t) => {
   const { clock, updates, issuing, get, store } = await openStore(t);
   await get('default');
