@@ -26,12 +26,18 @@ export interface UpstreamOptions {
  */
 const maxRunningCount = 1_000;
 
+/** An application asks again at once where a nameserver is down: the log gets the newest failure this often. */
+const failureLineMs = 10_000;
+
 /** Asks the nameservers of resolv.conf what the name table does not know. */
 export class UpstreamResolver {
   readonly #options: UpstreamOptions;
   readonly #end = new AbortController();
   readonly #running = new Set<Promise<unknown>>();
   #isOverloadTold = false;
+  #failureToldAtMs = Number.NEGATIVE_INFINITY;
+  /** Since the last line. */
+  #untoldCount = 0;
 
   constructor(options: UpstreamOptions) {
     this.#options = options;
@@ -60,7 +66,7 @@ export class UpstreamResolver {
       return await work;
     } catch (error) {
       metrics.failed();
-      log.info('upstream failure', { protocol, name: query.question.name, error: describeError(error) });
+      this.#tellFailure({ protocol, name: query.question.name, error: describeError(error) });
       return undefined;
     } finally {
       this.#running.delete(work);
@@ -72,6 +78,20 @@ export class UpstreamResolver {
   async close(): Promise<void> {
     this.#end.abort(new Error('the DNS proxy is closing'));
     await Promise.allSettled(this.#running);
+  }
+
+  #tellFailure(fields: { readonly protocol: DnsProtocol; readonly name: string; readonly error: string }): void {
+    const { log } = this.#options;
+    const nowMs = performance.now();
+    if (nowMs - this.#failureToldAtMs < failureLineMs) {
+      this.#untoldCount += 1;
+      log.debug('upstream failure', fields);
+      return;
+    }
+    const untold = this.#untoldCount === 0 ? {} : { untoldCount: this.#untoldCount };
+    log.info('upstream failure', { ...fields, ...untold });
+    this.#failureToldAtMs = nowMs;
+    this.#untoldCount = 0;
   }
 
   async #ask(query: DnsQuery, protocol: DnsProtocol): Promise<Buffer> {

@@ -309,6 +309,25 @@ test('without a nameserver other names are SERVFAIL', async (t) => {
   assert.equal(code(await askUdp(endpoint, encodeQuery('x.example'))), 'SERVFAIL');
 });
 
+test('a nameserver that is down makes a line now and then, not one for each query', async (t) => {
+  let nowMs = 50_000;
+  t.mock.method(performance, 'now', () => nowMs);
+  const { endpoint, log } = await start(t);
+  const failures = () =>
+    log.lines.filter(({ level, message }) => level === 'info' && message === 'upstream failure');
+  for (let count = 0; count < 5; count += 1) await askUdp(endpoint, encodeQuery(`x${count}.example`));
+  assert.equal(failures().length, 1);
+  nowMs += 10_000;
+  await askUdp(endpoint, encodeQuery('y.example'));
+  assert.deepEqual(
+    failures().map(({ fields }) => [fields['name'], fields['untoldCount']]),
+    [
+      ['x0.example.', undefined],
+      ['y.example.', 4],
+    ],
+  );
+});
+
 test('in parallel mode all upstreams are asked and the first answer counts', async (t) => {
   const silent = await startUpstream(t, () => undefined);
   const both = new EventQueue<UpstreamQuery>();
