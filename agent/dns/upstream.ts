@@ -80,7 +80,11 @@ export class UpstreamResolver {
     await Promise.allSettled(this.#running);
   }
 
-  #tellFailure(fields: { readonly protocol: DnsProtocol; readonly name: string; readonly error: string }): void {
+  #tellFailure(fields: {
+    readonly protocol: DnsProtocol;
+    readonly name: string;
+    readonly error: string;
+  }): void {
     const { log } = this.#options;
     const nowMs = performance.now();
     if (nowMs - this.#failureToldAtMs < failureLineMs) {

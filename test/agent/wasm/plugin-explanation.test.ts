@@ -198,7 +198,7 @@ describe('a plugin explains itself', () => {
     bench.acknowledge();
     told();
     bench.source.answers.push(missing('unauthorized'));
-    await bench.push({ remote: { uri: 'oci://registry.example/basic_auth:1.13.0' } });
+    await bench.push({ url: 'oci://registry.example/basic_auth:1.13.0' });
     assert.deepEqual(told(), both, 'the failure of another push');
   });
 
