@@ -81,10 +81,12 @@ export async function getHttp2(
 
 /** Lower-case names; values of one name together (RFC 9113 8.2). */
 function asHttp2Headers(headers: HttpExchangeRequest['headers']): OutgoingHttpHeaders {
-  const byName: Record<string, string[]> = {};
-  for (const [name, value] of headers) (byName[name.toLowerCase()] ??= []).push(value);
+  const byName = Map.groupBy(headers, ([name]) => name.toLowerCase());
   return Object.fromEntries(
-    Object.entries(byName).map(([name, values]) => [name, values.length === 1 ? values[0] : values]),
+    [...byName].map(([name, pairs]) => {
+      const values = pairs.map(([, value]) => value);
+      return [name, values.length === 1 ? values[0] : values];
+    }),
   );
 }
 

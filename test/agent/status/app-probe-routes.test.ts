@@ -264,6 +264,22 @@ test('HTTPS is probed over HTTP/2 when the application has it, whatever its cert
   assert.deepEqual(app.sources, ['127.0.0.6']);
 });
 
+test('headers of any name go on over HTTP/2, those that objects have too', async (t) => {
+  const app = await startTlsPeer(t, ({ headers }, response) => {
+    response.end(
+      `${String(headers['constructor'])} ${String(Object.getOwnPropertyDescriptor(headers, '__proto__')?.value)}`,
+    );
+  });
+  const { ask } = await serve(t, http(app.port, { scheme: 'HTTPS' }));
+  const headers = Object.fromEntries([
+    ['constructor', '1'],
+    ['__proto__', '2'],
+  ]);
+  const answer = await ask({ headers });
+  assert.equal(answer.status, 200);
+  assert.equal(answer.body.toString(), '1 2');
+});
+
 for (const [name, isHttp2, isHttp2Offered] of [
   ['the application has no HTTP/2', false, true],
   ['it is switched off', true, false],
