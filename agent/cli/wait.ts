@@ -24,10 +24,11 @@ export async function waitUntilReady(options: WaitOptions, log: Logger): Promise
   }
   const url = new URL(options.url);
   log.info(`Waiting for Envoy proxy to be ready (timeout: ${options.timeoutMs / 1000} seconds)...`);
-  const deadlineMs = Date.now() + options.timeoutMs;
+  // Of a clock that never jumps: at the start of a machine the time of day is often set.
+  const deadlineMs = performance.now() + options.timeoutMs;
   let lastError = 'no attempt was made';
   for (;;) {
-    const leftMs = deadlineMs - Date.now();
+    const leftMs = deadlineMs - performance.now();
     await delay(Math.max(0, Math.min(options.periodMs, leftMs)));
     if (leftMs <= options.periodMs) break;
     const failure = await ask(url, options.requestTimeoutMs);

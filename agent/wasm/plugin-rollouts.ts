@@ -344,7 +344,7 @@ export class PluginRollouts {
 
   async #observeDuration(conversions: readonly Promise<void>[], startedAtMs: number): Promise<void> {
     await Promise.all(conversions);
-    this.#options.metrics.conversionDurationMs(this.#now() - startedAtMs);
+    this.#options.metrics.conversionDurationMs(Math.max(0, this.#now() - startedAtMs));
   }
 }
 

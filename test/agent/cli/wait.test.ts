@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { waitUntilReady } from '../../../agent/cli/wait.ts';
 import { freePorts } from '../../support/free-ports.ts';
 import { ScriptedServer } from '../../support/scripted-server.ts';
+import { RecordingLog } from '../status/status-fixture.ts';
 import { runCommand } from './command-process.ts';
 
 const text = (status: number, body = '') => ({
@@ -58,6 +60,24 @@ describe('wait', () => {
     const { code, stderr } = await runCommand(['wait', `--url=${server.url}`, ...words]);
     assert.equal(code, 255);
     assert.match(stderr, /no full answer within 100 ms/);
+  });
+
+  test('is not ended by a clock that is set forward meanwhile', async (context) => {
+    const { now } = Date;
+    let aheadMs = 0;
+    context.mock.method(Date, 'now', () => now() + aheadMs);
+    const answers = [503];
+    const server = await ScriptedServer.start({
+      answer: () => {
+        aheadMs = 86_400_000;
+        return text(answers.shift() ?? 200);
+      },
+    });
+    context.after(() => server.close());
+    const options = { url: `${server.url}/x`, timeoutMs: 20_000, requestTimeoutMs: 5_000, periodMs: 20 };
+    const log = new RecordingLog();
+    await waitUntilReady(options, log);
+    assert.equal(log.lines.at(-1)?.message, 'Envoy is ready!');
   });
 
   test('makes no attempt without time', async () => {
