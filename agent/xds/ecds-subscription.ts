@@ -50,9 +50,12 @@ export class EcdsSubscription {
     return this.#names;
   }
 
-  /** True while names that Envoy wants are asked for and istiod has not answered. Its answer has a newer nonce. */
+  /**
+   * True while names are asked for and istiod has not answered, also when Envoy has dropped them since. Its answer has a
+   * newer nonce.
+   */
   get isAnswerDue(): boolean {
-    return this.#asked.some(({ names, answer }) => answer === 'due' && !names.isDisjointFrom(this.#names));
+    return this.#asked.some(({ names, answer }) => answer === 'due' && names.size > 0);
   }
 
   change(request: DownstreamRequest): SubscriptionChange {
@@ -88,6 +91,16 @@ export class EcdsSubscription {
 
   /** Takes the names of one response of istiod; `known` are those that it has sent and not withdrawn. */
   read(pushed: readonly string[], known: readonly string[]): ResponseReading {
+    const reading = this.#readNames(pushed, known);
+    // What this response does not answer, it has overtaken: state of the world is silent about that, and names that
+    // nobody wants any more are not told again.
+    if (this.#kind === 'sotw') {
+      this.#asked = this.#asked.filter(({ names }) => !names.isDisjointFrom(this.#names));
+    }
+    return reading;
+  }
+
+  #readNames(pushed: readonly string[], known: readonly string[]): ResponseReading {
     const present = new Set(pushed);
     const absent = known.filter((name) => !present.has(name));
     if (present.size === 0) return this.#readEmpty(absent);

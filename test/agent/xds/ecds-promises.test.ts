@@ -72,6 +72,17 @@ const found: readonly (readonly [what: string, story: EcdsStory])[] = [
       ['subscribe', 0],
     ],
   ],
+  [
+    'a verdict waits for the answer to names also when Envoy has dropped them meanwhile',
+    [
+      ['change', 6],
+      ['change', 21],
+      ['restart', 0],
+      ['policy', 21],
+      ['subscribe', 3],
+      ['remove', 15],
+    ],
+  ],
 ];
 
 describe('whatever happens between istiod, agent, registry and Envoy', () => {
