@@ -187,11 +187,16 @@ export class HttpSource {
     const validator = rangeValidator(first);
     if (validator === undefined) return first.body;
     const { limits } = target;
+    let isFirstTaken = false;
     return readResumed({
       failedCount: attemptCount - 1,
       ask: async (startBytes, failedCount) => {
-        if (startBytes === 0) return first;
-        const headers = { ...rangeHeader(startBytes), 'if-range': validator };
+        // A body that broke before its first byte has ended: read again it would be taken for an empty file.
+        if (!isFirstTaken) {
+          isFirstTaken = true;
+          return first;
+        }
+        const headers = startBytes === 0 ? {} : { ...rangeHeader(startBytes), 'if-range': validator };
         const outcome = await retry(
           { ...this.#backOff, maxAttemptCount: Math.max(1, this.#backOff.maxAttemptCount - failedCount) },
           async () => this.#attemptRest(target, headers),

@@ -86,6 +86,23 @@ describe('a download over HTTP that breaks off', () => {
     }
   });
 
+  it('before its first byte is asked for again, and not taken for an empty file', async () => {
+    for (const pin of [undefined, sha256(big)]) {
+      let isFirst = true;
+      await using server = await startWebServer((_, response) => {
+        if (!isFirst) return answer(response, 200, big, strong);
+        isFirst = false;
+        response.writeHead(200, { ...strong, 'content-length': big.byteLength });
+        response.flushHeaders();
+        response.destroy();
+      });
+      await using fixture = await FetchFixture.open();
+      const fetched = await fixture.fetch(server.url, { sha256: pin });
+      assert.deepEqual(await readFile(fetched.path), big);
+      assert.equal(server.requests.length, 2);
+    }
+  });
+
   it('of a file that has changed meanwhile is never put together of both', async () => {
     const changed = { etag: '"2"' };
     const answers: readonly ((request: SeenRequest, response: ServerResponse) => void)[] = [
