@@ -52,8 +52,6 @@ export interface HttpClientOptions {
 const connectTimeoutMs = 30_000;
 /** A peer that sends nothing for this long is gone, whatever the deadline of the whole fetch. */
 const silenceTimeoutMs = 60_000;
-/** Bytes of a body that wait to be read: each pause and each write of less costs as much as these. */
-const bodyBufferBytes = 256 * 1024;
 /** Connections to one origin when the settings give no number. Fetches beyond it wait their turn. */
 const defaultConnectionCount = 32;
 /** Ways to connect that are kept open: one a host with TLS files of its own, and some for all others. */
@@ -164,7 +162,6 @@ export class HttpClient {
         signal,
         headersTimeout: silenceTimeoutMs,
         bodyTimeout: silenceTimeoutMs,
-        highWaterMark: bodyBufferBytes,
       });
       return toResponse(answer, tried, signal);
     } catch (error) {
