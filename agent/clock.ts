@@ -19,11 +19,18 @@ export const systemClock: Clock = {
 };
 
 /**
- * A signal that aborts with a `TimeoutError` after any number of ms: `AbortSignal.timeout` throws for a fraction, which
- * `1.0005s` has, and fires at once for more than a timer of Node holds.
+ * A signal that aborts with a `TimeoutError` after any number of ms; it does not keep the process alive. In the place of
+ * `AbortSignal.timeout`, which throws for a fraction (`1.0005s` has one), fires at once for more than a timer of Node
+ * holds, and is no part for `AbortSignal.any`: Node 24 can collect it there, and then it never fires and what was made
+ * of it is never freed.
  */
 export function timeoutSignal(timeoutMs: number): AbortSignal {
-  return AbortSignal.timeout(Math.min(Math.max(0, Math.ceil(timeoutMs)), longestDelayMs));
+  const controller = new AbortController();
+  const delayMs = Math.min(Math.max(0, Math.ceil(timeoutMs)), longestDelayMs);
+  setTimeout(() => {
+    controller.abort(new DOMException('The operation was aborted due to timeout', 'TimeoutError'));
+  }, delayMs).unref();
+  return controller.signal;
 }
 
 /** Resolves after `delayMs`. Rejects with the signal's reason when that is aborted first. */

@@ -1,4 +1,5 @@
 import { Agent, type IncomingMessage, request } from 'node:http';
+import { timeoutSignal } from '../clock.ts';
 import { CodedError } from '../coded-error.ts';
 import { describeError } from '../log.ts';
 
@@ -60,7 +61,7 @@ export class HttpAdminClient implements AdminClient {
   ): Promise<string> {
     const host = this.#host.includes(':') ? `[${this.#host}]` : this.#host;
     const what = `${method} http://${host}:${this.#port}${path}`;
-    const deadline = AbortSignal.timeout(timeoutMs);
+    const deadline = timeoutSignal(timeoutMs);
     const either = signal === undefined ? deadline : AbortSignal.any([deadline, signal]);
     try {
       const response = await new Promise<IncomingMessage>((resolve, reject) => {

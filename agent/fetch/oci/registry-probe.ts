@@ -1,3 +1,4 @@
+import { timeoutSignal } from '../../clock.ts';
 import type { HttpResponse } from '../http-client.ts';
 import { isTlsAbsent } from '../network-failure.ts';
 import { FetchError } from '../types.ts';
@@ -28,7 +29,7 @@ export async function probeRegistry(
   const overTls = `https://${registry}`;
   let tlsError: FetchError;
   try {
-    return await pinged(overTls, AbortSignal.any([signal, AbortSignal.timeout(tlsProbeMs)]));
+    return await pinged(overTls, AbortSignal.any([signal, timeoutSignal(tlsProbeMs)]));
   } catch (error) {
     if (!(error instanceof FetchError) || signal.aborted) throw error;
     if (!isTlsAbsent(error) && error.code !== 'timeout') throw error;
