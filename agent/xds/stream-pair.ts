@@ -4,6 +4,7 @@ import type { XdsMetrics } from '../../metrics/xds-metrics.ts';
 import type { XdsConfig } from '../config/agent-config.ts';
 import { describeError, type Logger } from '../log.ts';
 import { dial } from './dial.ts';
+import { readDirectly } from './direct-reading.ts';
 import { DownstreamWriter } from './downstream-writer.ts';
 import { type GrpcStatus, grpcCode } from './grpc-status.ts';
 import { openInterceptors } from './guarded-interceptor.ts';
@@ -243,6 +244,7 @@ export class StreamPair {
       onFault: (status) => this.#onUpstreamEnd({ kind: 'protocol', status }),
     });
     this.#state = { kind: 'open', call, requests, responses, interceptors, remoteAddress };
+    readDirectly(this.#downstream);
     this.#downstream.on('data', (chunk: Buffer) => {
       requests.push(chunk);
       if (call.isBlocked) this.#downstream.pause();

@@ -9,6 +9,7 @@ import {
 } from 'node:http2';
 import type { Socket } from 'node:net';
 import { DialError } from './dial-error.ts';
+import { readDirectly } from './direct-reading.ts';
 import { encodeFrame } from './frames.ts';
 import { grpcCode } from './grpc-status.ts';
 import { Keepalive } from './keepalive.ts';
@@ -144,6 +145,7 @@ export class UpstreamCall {
     stream.on('trailers', (headers) => {
       this.#status = this.#statusIn(headers);
     });
+    readDirectly(stream);
     stream.on('data', (chunk: Buffer) => {
       this.#keepalive.noteActivity();
       if (!this.#isOver) this.#events.onData(chunk);
