@@ -234,7 +234,7 @@ describe('modules from http', () => {
       response.writeHead(200).write(module.subarray(0, 9));
     });
     await using fixture = await FetchFixture.open();
-    await assert.rejects(fixture.fetch(server.url, { timeoutMs: 50 }), {
+    await assert.rejects(fixture.fetch(server.url, { timeoutMs: 1_000 }), {
       code: 'timeout',
       result: 'download_failure',
     });
