@@ -116,6 +116,7 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
     this.#isHoldingVerdict = false;
     if (request.nonce !== '') this.#takeAnswer(request);
     this.#answerWhenSettled();
+    this.#callForListeners();
   }
 
   onListenerRequest(message: Uint8Array): void {
@@ -176,6 +177,7 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
     if (resources === 0 && push.removedNames.length === 0) this.#sendNotice(push, [], 'empty response');
     this.#isHoldingVerdict = false;
     this.#answerWhenSettled();
+    this.#callForListeners();
   }
 
   /**
@@ -234,6 +236,11 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
    */
   #repaired(name: string): void {
     this.#unrepaired.delete(name);
+    this.#callForListeners();
+  }
+
+  /** Also when a name is gone: what it held back does not come by itself. Last, for it ends the stream. */
+  #callForListeners(): void {
     if (!this.#isListenerRefused || this.#unrepaired.size > 0) return;
     this.#isListenerRefused = false;
     this.#log.info(
@@ -242,7 +249,8 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
         id: this.#stream.id,
       },
     );
-    const message = 'an extension config is repaired; listeners refused meanwhile are to be sent again';
+    const message =
+      'an extension config is repaired or gone; listeners refused meanwhile are to be sent again';
     this.#stream.end({ code: grpcCode.unavailable, message });
   }
 

@@ -73,6 +73,19 @@ const found: readonly (readonly [what: string, story: EcdsStory])[] = [
     ],
   ],
   [
+    'a listener that was refused comes again also when the refused config is no longer asked for',
+    [
+      ['change', 4],
+      ['answer', 0],
+      ['answer', 0],
+      ['fetched', 0],
+      ['answer', 0],
+      ['disconnect', 0],
+      ['answer', 0],
+      ['subscribe', 0],
+    ],
+  ],
+  [
     'a verdict waits for the answer to names also when Envoy has dropped them meanwhile',
     [
       ['change', 6],
