@@ -11,19 +11,19 @@ test('a timeout in a signal of signals fires whatever is collected meanwhile, an
   const collect = exposeCollector('all');
   const lasting = new AbortController();
   const made: WeakRef<AbortSignal>[] = [];
-  let abortedCount = 0;
+  const ended: Promise<void>[] = [];
   for (let index = 0; index < 20; index += 1) {
     // As a fetch has it: the time of one attempt inside of the time of all, inside of the life of the client.
     const inner = AbortSignal.any([new AbortController().signal, timeoutSignal(200)]);
     const outer = AbortSignal.any([inner, lasting.signal]);
-    outer.addEventListener('abort', () => {
-      abortedCount += 1;
-    });
+    const { promise, resolve } = Promise.withResolvers<void>();
+    outer.addEventListener('abort', () => resolve());
+    ended.push(promise);
     made.push(new WeakRef(inner), new WeakRef(outer));
   }
   await delay(20);
   collect();
-  while (abortedCount < 20) await delay(20);
+  await Promise.all(ended);
   const countLeft = (): number => made.filter((each) => each.deref() !== undefined).length;
   for (let tries = 0; tries < 100 && countLeft() > lastPairCount; tries += 1) {
     await delay(10);

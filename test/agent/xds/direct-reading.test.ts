@@ -4,7 +4,7 @@ import { connect, createServer, type ServerHttp2Stream } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import test, { type TestContext } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { readDirectly } from '../../../agent/xds/direct-reading.ts';
 
 /** Four default windows of HTTP/2: without the window given back it never comes. */
@@ -42,16 +42,12 @@ test('all bytes come once and in order, however the stream is paused and resumed
       readDirectly(stream);
       const seen: Buffer[] = [];
       let isPausing = false;
-      let isOver = false;
       stream.on('data', (chunk: Buffer) => {
         seen.push(chunk);
         if (isPausing) stream.pause();
         isPausing = false;
       });
-      stream.on('end', () => {
-        isOver = true;
-      });
-      while (!isOver) {
+      while (!stream.readableEnded) {
         for (const each of steps) {
           if (each === 'pause') stream.pause();
           else if (each === 'resume') stream.resume();
