@@ -5,6 +5,7 @@
  *   npm run bench:plot                                     draws docs/benchmarks.json again
  */
 import { readFile, writeFile } from 'node:fs/promises';
+import { basename, isAbsolute } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { renderPlot } from './bench-plot.ts';
 import { type BenchDocument, writeBenchDocument } from './bench-result.ts';
@@ -22,8 +23,24 @@ async function main(givenPath: string | undefined): Promise<void> {
     return;
   }
   await writeFile(plotPath, renderPlot(document));
-  if (path !== keptPath) await writeBenchDocument(keptPath, document);
+  if (path !== keptPath) await writeBenchDocument(keptPath, withoutFolders(document));
   process.stdout.write(`${plotPath}\n`);
+}
+
+/** Where programs and files lie says something of the machine and nothing of the run: their names are kept. */
+function withoutFolders(document: BenchDocument): BenchDocument {
+  const short = <Value>(value: Value): Value | string =>
+    typeof value === 'string' && isAbsolute(value) ? basename(value) : value;
+  return {
+    ...document,
+    settings: Object.fromEntries(
+      Object.entries(document.settings).map(([name, value]) => [name, short(value)]),
+    ),
+    subjects: document.subjects.map(({ name, command }) => ({
+      name,
+      command: command?.map((word) => short(word)) ?? null,
+    })),
+  };
 }
 
 async function readRun(path: string): Promise<BenchDocument | undefined> {
