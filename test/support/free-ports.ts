@@ -8,24 +8,28 @@ const firstPort = 16_000;
 const blockCount = 160;
 const portsInBlock = 100;
 
-/** Test files run at the same time in processes with other numbers: each process draws from a block of its own. */
-const block = process.pid % blockCount;
-let drawnCount = 0;
+const portCount = blockCount * portsInBlock;
+
+/**
+ * Test files run at the same time in processes with other numbers: each process begins with a block of its own, and goes
+ * on to the next only when it needs very many.
+ */
+let next = (process.pid % blockCount) * portsInBlock;
 
 /**
  * `count` different TCP ports that were free on all addresses a moment ago, for a program that must be told its port
- * before it starts. Throws Error when the whole block of this process is taken.
+ * before it starts. Throws Error when there are not as many.
  */
 export async function freePorts(count: number): Promise<readonly number[]> {
   const ports: number[] = [];
   for (let tried = 0; ports.length < count; tried += 1) {
-    if (tried === portsInBlock) {
+    if (tried === portCount) {
       throw new Error(
-        `Of ${portsInBlock} ports from ${firstPort + block * portsInBlock} on, fewer than ${count} are free.`,
+        `Of the ports ${firstPort} to ${firstPort + portCount - 1}, fewer than ${count} are free.`,
       );
     }
-    const port = firstPort + block * portsInBlock + (drawnCount % portsInBlock);
-    drawnCount += 1;
+    const port = firstPort + next;
+    next = (next + 1) % portCount;
     if (await isFree(port)) ports.push(port);
   }
   return ports;
