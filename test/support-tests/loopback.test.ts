@@ -21,7 +21,7 @@ describe('fixtures on loopback', () => {
     assert.equal(new Set([first, ...ports]).size, 21);
     assert.ok(!ports.includes(first + 1));
     server.close();
-    await assert.rejects(freePorts(101), /fewer than 101 are free/);
+    await assert.rejects(freePorts(16_001), /fewer than 16001 are free/);
   });
 
   test('the backend echoes the path and counts, also by path', async () => {

@@ -23,7 +23,7 @@ let next = (process.pid % blockCount) * portsInBlock;
 export async function freePorts(count: number): Promise<readonly number[]> {
   const ports: number[] = [];
   for (let tried = 0; ports.length < count; tried += 1) {
-    if (tried === portCount) {
+    if (tried === portCount || count > portCount) {
       throw new Error(
         `Of the ports ${firstPort} to ${firstPort + portCount - 1}, fewer than ${count} are free.`,
       );
