@@ -1,6 +1,7 @@
 import type { ClientHttp2Session } from 'node:http2';
 import { isIP, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
+import { formatHostPort } from '../config/host-port.ts';
 import { describeError } from '../log.ts';
 import { Keepalive } from '../xds/keepalive.ts';
 import type {
@@ -18,7 +19,7 @@ import {
 } from './http-redirect.ts';
 import { getHttp1, KeptConnections } from './http1-exchange.ts';
 import { closeSession, getHttp2, openSession } from './http2-exchange.ts';
-import { formatHostPort, type ProbeDialer } from './probe-dialer.ts';
+import { type ProbeDialer } from './probe-dialer.ts';
 import { ProbeError } from './probe-error.ts';
 
 /** An HTTP probe: a GET whose redirects are followed. */

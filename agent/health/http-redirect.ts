@@ -1,3 +1,5 @@
+import { formatHostPort } from '../config/host-port.ts';
+
 /** Where an HTTP probe asks. */
 export interface ProbeUrl {
   readonly isTls: boolean;
@@ -62,8 +64,8 @@ export function describeProbeUrl(url: ProbeUrl): string {
 }
 
 /** Scheme, host and port. */
-export function formatOrigin({ isTls, host, port }: Omit<ProbeUrl, 'target'>): string {
-  return `${isTls ? 'https' : 'http'}://${host.includes(':') ? `[${host}]` : host}:${port}`;
+export function formatOrigin({ isTls, ...address }: Omit<ProbeUrl, 'target'>): string {
+  return `${isTls ? 'https' : 'http'}://${formatHostPort(address)}`;
 }
 
 /** A path of a setting as a request target: a slash in front, no fragment, nothing that a request line cannot hold. */

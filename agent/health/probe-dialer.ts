@@ -1,6 +1,7 @@
 import { lookup } from 'node:dns/promises';
 import { BlockList, connect, isIP, type Socket } from 'node:net';
 import { unlessAborted } from '../clock.ts';
+import { formatHostPort } from '../config/host-port.ts';
 import { describeError } from '../log.ts';
 import { ProbeError } from './probe-error.ts';
 
@@ -67,11 +68,6 @@ export class ProbeDialer {
     }
     throw new ProbeError('connect', `cannot connect to ${what}: ${[...new Set(failures)].join('; ')}`);
   }
-}
-
-/** `host:port`, an IPv6 address in brackets. */
-export function formatHostPort({ host, port }: ProbeDestination): string {
-  return `${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
 
 /** A host as a setting gives it, without brackets; an empty one is the local host. */

@@ -1,9 +1,10 @@
+import { formatHostPort } from '../config/host-port.ts';
 import type { ReadinessMethod } from '../config/readiness-probe.ts';
 import { probeExec } from './exec-probe.ts';
 import { probeGrpc } from './grpc-probe.ts';
 import type { HttpProbe } from './http-probe.ts';
 import { requestTarget } from './http-redirect.ts';
-import { formatHostPort, type ProbeDialer, plainHost } from './probe-dialer.ts';
+import { type ProbeDialer, plainHost } from './probe-dialer.ts';
 import { ProbeError } from './probe-error.ts';
 import { probeTcp } from './tcp-probe.ts';
 

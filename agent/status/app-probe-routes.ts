@@ -1,9 +1,10 @@
 import type { AppProbe, AppProbeAction, AppProbes } from '../config/app-probe-config.ts';
+import { formatHostPort } from '../config/host-port.ts';
 import { probeGrpc } from '../health/grpc-probe.ts';
 import { HttpProbe } from '../health/http-probe.ts';
 import { requestTarget } from '../health/http-redirect.ts';
 import { withProbeDeadline } from '../health/probe-deadline.ts';
-import { formatHostPort, ProbeDialer, plainHost } from '../health/probe-dialer.ts';
+import { ProbeDialer, plainHost } from '../health/probe-dialer.ts';
 import { probeTcp } from '../health/tcp-probe.ts';
 import { describeError, type Logger } from '../log.ts';
 import { forwardedHeaders, hostHeaderFor } from './app-probe-headers.ts';

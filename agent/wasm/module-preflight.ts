@@ -23,13 +23,17 @@ const maxKnownWarningCount = 512;
 /** What istiod and a log line are told of one module. */
 const maxToldCount = 3;
 
+interface KnownVerdict {
+  readonly verdict: Promise<Verdict>;
+  /** Undefined while it is worked out. */
+  readonly settled: Verdict | undefined;
+}
+
 /** Lets no module pass to Envoy that Envoy cannot run, or that would end it. */
 export class ModulePreflight {
   readonly #options: ModulePreflightOptions;
   /** By digest and limit: verdicts depend on nothing else. */
-  readonly #verdicts = new LRUCache<string, Promise<Verdict>>({ max: maxVerdictCount });
-  /** Those of `#verdicts` that are worked out. */
-  readonly #settledVerdicts = new LRUCache<string, Verdict>({ max: maxVerdictCount });
+  readonly #verdicts = new LRUCache<string, KnownVerdict>({ max: maxVerdictCount });
   readonly #toldWarnings = new LRUCache<string, true>({ max: maxKnownWarningCount });
   /** Verdicts are shared: nobody alone may end the work on one, which takes milliseconds. */
   readonly #signal = new AbortController().signal;
@@ -40,7 +44,7 @@ export class ModulePreflight {
 
   /** Whether it is known already that `passStored` would pass a module, and has nothing to say of it. */
   isKnownGood({ digest }: { readonly digest: Sha256 }): boolean {
-    const verdict = this.#settledVerdicts.get(verdictKey(digest, this.#maxMemoryPages()));
+    const verdict = this.#verdicts.get(verdictKey(digest, this.#maxMemoryPages()))?.settled;
     return verdict?.kind === 'accepted' && verdict.warnings.length === 0;
   }
 
@@ -94,15 +98,15 @@ export class ModulePreflight {
   #cached(digest: Sha256, maxMemoryPages: number, judge: () => Promise<Verdict>): Promise<Verdict> {
     const key = verdictKey(digest, maxMemoryPages);
     const known = this.#verdicts.get(key);
-    if (known !== undefined) return known;
-    const made = judge();
-    this.#verdicts.set(key, made);
-    made.then(
-      (verdict) => this.#settledVerdicts.set(key, verdict),
+    if (known !== undefined) return known.verdict;
+    const verdict = judge();
+    this.#verdicts.set(key, { verdict, settled: undefined });
+    verdict.then(
+      (settled) => this.#verdicts.set(key, { verdict, settled }),
       // A file that could not be read may be readable next time.
       () => this.#verdicts.delete(key),
     );
-    return made;
+    return verdict;
   }
 
   #judge(verdict: Verdict, what: string): void {

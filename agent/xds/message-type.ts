@@ -111,6 +111,11 @@ export class MessageTypeScanner {
     return this.#result;
   }
 
+  /** Of a request, as far as it has been read. */
+  get lastTypeUrl(): string | undefined {
+    return this.#found;
+  }
+
   /** The result for a message of length 0, for which `push` is never called. */
   finish(): MessageType {
     if (this.#result === needMore) this.#endMessage();

@@ -125,18 +125,12 @@ export async function measureIdle(
   subject: AgentSubject,
   effort: Effort,
 ): Promise<Measurement> {
-  const expected = await load.plan(quietPushBytes, 1);
-  return await load.withAgent(
-    subject,
-    async (agent) => {
-      await load.client.call('open', { target: load.target(agent), mode: load.mode, expected });
-      await load.client.call('exchange', { count: quietPushCount, isChecked: true });
-      await sleep(effort.idleSettleMs);
-      const usage = memoryUsage(agent.pid);
-      return { 'idle-rss': usage.rssMib, 'idle-pss': usage.pssMib, 'idle-anonymous': usage.anonymousMib };
-    },
-    { isNodeCopied: true },
-  );
+  const usage = await restingMemory(load, subject, {
+    sizeBytes: quietPushBytes,
+    pushCount: quietPushCount,
+    restMs: effort.idleSettleMs,
+  });
+  return { 'idle-rss': usage.rssMib, 'idle-pss': usage.pssMib, 'idle-anonymous': usage.anonymousMib };
 }
 
 /** ACKs that wait for nothing, as after a restart of a control plane with many types and slow answers. */
@@ -171,19 +165,32 @@ export async function measureSettled(
   sizeBytes: number,
   effort: Effort,
 ): Promise<Measurement> {
-  const expected = await load.plan(sizeBytes, 1);
+  const usage = await restingMemory(load, subject, {
+    sizeBytes,
+    pushCount: settledPushCount(sizeBytes),
+    restMs: effort.idleSettleMs,
+  });
+  return {
+    'settled-rss': usage.rssMib,
+    'settled-pss': usage.pssMib,
+    'settled-anonymous': usage.anonymousMib,
+  };
+}
+
+/** The memory of a fresh process that has relayed so many pushes and then rested. */
+async function restingMemory(
+  load: LoadSide,
+  subject: AgentSubject,
+  pushes: { readonly sizeBytes: number; readonly pushCount: number; readonly restMs: number },
+): Promise<ReturnType<typeof memoryUsage>> {
+  const expected = await load.plan(pushes.sizeBytes, 1);
   return await load.withAgent(
     subject,
     async (agent) => {
       await load.client.call('open', { target: load.target(agent), mode: load.mode, expected });
-      await load.client.call('exchange', { count: settledPushCount(sizeBytes), isChecked: true });
-      await sleep(effort.idleSettleMs);
-      const usage = memoryUsage(agent.pid);
-      return {
-        'settled-rss': usage.rssMib,
-        'settled-pss': usage.pssMib,
-        'settled-anonymous': usage.anonymousMib,
-      };
+      await load.client.call('exchange', { count: pushes.pushCount, isChecked: true });
+      await sleep(pushes.restMs);
+      return memoryUsage(agent.pid);
     },
     { isNodeCopied: true },
   );
