@@ -8,7 +8,7 @@ import { MetricRegistry } from '../metrics/registry.ts';
 import { StatusMetrics } from '../metrics/status-metrics.ts';
 import { WasmMetrics } from '../metrics/wasm-metrics.ts';
 import { XdsMetrics } from '../metrics/xds-metrics.ts';
-import { turnOffTopTier } from './compiler.ts';
+import { turnOffTopTiers } from './compiler.ts';
 import type { AgentConfig } from './config/agent-config.ts';
 import { HttpAdminClient } from './envoy/admin.ts';
 import { type BootstrapFacts, buildBootstrap } from './envoy/bootstrap.ts';
@@ -74,7 +74,8 @@ export async function runAgent(config: AgentConfig, context: AgentContext): Prom
   await using side = await openSideParts({ config, registry, logRoot: context.logRoot });
   await using agent = new Agent(config, { ...context, registry, side }, (cause) => end.resolve(cause));
   await agent.start();
-  turnOffTopTier();
+  turnOffTopTiers();
+  agent.preload();
   using _ = new IdleCollection({ log });
   const cause = await end.promise;
   logCause(cause, log);
@@ -215,7 +216,17 @@ class Agent implements AsyncDisposable {
     this.#envoy = running;
     this.#parts.defer(() => running.close());
     void running.exited.then((exit) => this.#onEnd({ kind: 'envoy-exited', exit }));
-    if (wasm.isConversionEnabled && existsSync(join(wasm.dataFolder, lastKnownGoodFile))) this.#preloadWasm();
+  }
+
+  /**
+   * A pod that had plugins before its container started again will be sent them again: what they need is loaded while
+   * Envoy starts, which takes longer. Other pods never load it.
+   */
+  preload(): void {
+    const { wasm } = this.#config;
+    if (!wasm.isConversionEnabled || !existsSync(join(wasm.dataFolder, lastKnownGoodFile))) return;
+    // What fails now fails again with the first message, where it is told.
+    void Promise.all([this.#loadWasm(), import('./xds/ecds-session.ts')]).catch(() => undefined);
   }
 
   /** Readiness fails and the status port closes at once; Envoy drains as configured, then is killed. */
@@ -354,15 +365,6 @@ class Agent implements AsyncDisposable {
       this.#wasm = undefined;
       throw error;
     }
-  }
-
-  /**
-   * A pod that had plugins before its container started again will be sent them again: what they need is loaded while
-   * Envoy starts, which takes longer. Other pods never load it.
-   */
-  #preloadWasm(): void {
-    // What fails now fails again with the first message, where it is told.
-    void Promise.all([this.#loadWasm(), import('./xds/ecds-session.ts')]).catch(() => undefined);
   }
 
   async #closeWasm(): Promise<void> {

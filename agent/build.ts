@@ -1,7 +1,7 @@
 /**
  * Bundles the agent into dist/ferry-agent.cjs: one file, of which a process keeps only the parts that it runs. Beside it
  * come start.cjs, which runs the bundle without Node reading all of it, and ferry-agent.cache, V8's code of the parts that
- * each start runs, for this Node and this bundle. See docs/decisions/start-up.md.
+ * a start and the first plugins run, for this Node and this bundle. See docs/decisions/start-up.md.
  */
 import { execFileSync } from 'node:child_process';
 import { chmod, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
@@ -113,11 +113,14 @@ await chmod(`${bundlePath}.new`, 0o755);
 await rename(`${bundlePath}.new`, bundlePath);
 await writeFile(startPath, startText, 'latin1');
 await writeFile(legalPath, legalText);
-execFileSync(process.execPath, [`${root}/agent/start/record-code-cache.ts`, bundlePath, cachePath], {
-  input: JSON.stringify(table),
-  stdio: ['pipe', 'ignore', 'inherit'],
-  timeout: 60_000,
-});
+for (const run of ['start', 'plugins']) {
+  const recorder = `${root}/agent/start/record-code-cache.ts`;
+  execFileSync(process.execPath, [recorder, bundlePath, cachePath, run], {
+    input: JSON.stringify(table),
+    stdio: ['pipe', 'ignore', 'inherit'],
+    timeout: 60_000,
+  });
+}
 const kib = async (path: string) => ((await stat(path)).size / 1024).toFixed(0);
 console.log(`dist/ferry-agent.cjs: ${await kib(bundlePath)} KiB, ${parts.size} parts`);
 console.log(`dist/ferry-agent.cache: ${await kib(cachePath)} KiB`);

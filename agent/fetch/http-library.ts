@@ -1,5 +1,5 @@
-import { setFlagsFromString } from 'node:v8';
 import type { Agent, buildConnector, Dispatcher, Pool, ProxyAgent } from 'undici';
+import { turnOffWasmTiers } from '../compiler.ts';
 
 /** What is used of undici. */
 export interface HttpLibrary {
@@ -23,7 +23,7 @@ export interface ProxyLibrary {
  * the time of the first download and 13 MB more memory in every pod.
  */
 export async function loadHttpLibrary(): Promise<HttpLibrary> {
-  keepParserSmall();
+  turnOffWasmTiers();
   const [agent, connect, request] = await Promise.all([
     import('undici/lib/dispatcher/agent.js'),
     import('undici/lib/core/connect.js'),
@@ -34,15 +34,6 @@ export async function loadHttpLibrary(): Promise<HttpLibrary> {
     buildConnector: connect.default,
     request: async (dispatcher, options) => request.default.call(dispatcher, options),
   };
-}
-
-/**
- * Its HTTP/1 parser is Wasm, the only one of the process. V8 would compile it again, for speed, in the midst of the
- * first large module, and take 15 MB for that; the bytes of a body only pass by it. To be called before it is loaded.
- */
-function keepParserSmall(): void {
-  setFlagsFromString('--no-wasm-tier-up');
-  setFlagsFromString('--no-wasm-dynamic-tiering');
 }
 
 /** Loads what a proxy takes more. Its client calls `connect` of a dispatcher, which undici's index puts there. */

@@ -1,6 +1,6 @@
-import { readFileSync } from 'node:fs';
+import { openSync, readSync } from 'node:fs';
 
-/** V8's compiled code of some parts of one bundle, as it is kept beside the bundle. */
+/** V8's compiled code of some parts of one bundle. */
 export interface CodeCache {
   /** Of the bundle that it was made from. */
   readonly bundleId: string;
@@ -10,51 +10,79 @@ export interface CodeCache {
 
 interface Header {
   readonly bundleId: string;
-  /** Name, offset behind the header and size. */
-  readonly codes: readonly (readonly [name: string, offset: number, sizeBytes: number])[];
+  /** By name of the part: offset behind the header and size. */
+  readonly codes: Readonly<Record<string, readonly [offset: number, sizeBytes: number]>>;
 }
 
-/** V8 copies what is not aligned to a pointer. */
-const alignment = 8;
 const sizeFieldBytes = 4;
+/** A header names some hundred parts; a file that says more is none of ours. */
+const maxHeaderBytes = 1024 * 1024;
 
 /** The bytes of a code cache file. */
 export function encodeCodeCache(cache: CodeCache): Buffer {
-  const blocks: Uint8Array[] = [];
   let end = 0;
-  const codes = [...cache.codes].map(([name, code]) => {
-    const offset = end;
-    blocks.push(code, new Uint8Array(paddingOf(code.length)));
-    end += code.length + paddingOf(code.length);
-    return [name, offset, code.length] as const;
-  });
-  const text = JSON.stringify({ bundleId: cache.bundleId, codes } satisfies Header);
-  const header = text + ' '.repeat(paddingOf(sizeFieldBytes + text.length));
+  const places: Record<string, readonly [number, number]> = {};
+  for (const [name, code] of cache.codes) {
+    places[name] = [end, code.length];
+    end += code.length;
+  }
+  const header = Buffer.from(JSON.stringify({ bundleId: cache.bundleId, codes: places } satisfies Header));
   const size = Buffer.alloc(sizeFieldBytes);
   size.writeUInt32LE(header.length);
-  return Buffer.concat([size, Buffer.from(header, 'latin1'), ...blocks]);
+  return Buffer.concat([size, header, ...cache.codes.values()]);
 }
 
 /**
- * What was kept for this bundle; undefined when there is no file, when it cannot be read, and when it belongs to
- * another bundle: the start then takes longer, and nothing else changes. The codes are views of one buffer.
+ * The codes that are kept beside a bundle, each read when its part is: most pods need only those of a start. Whatever is
+ * wrong with the file, there is no code then, and the parts are compiled.
  */
-export function readCodeCache(path: string, bundleId: string): CodeCache | undefined {
-  try {
-    const bytes = readFileSync(path);
-    const start = sizeFieldBytes + bytes.readUInt32LE();
-    const header = JSON.parse(bytes.toString('latin1', sizeFieldBytes, start)) as Header;
-    if (header.bundleId !== bundleId) return undefined;
-    const codes = header.codes.map(
-      ([name, offset, sizeBytes]) =>
-        [name, bytes.subarray(start + offset, start + offset + sizeBytes)] as const,
-    );
-    return { bundleId, codes: new Map(codes) };
-  } catch {
-    return undefined;
+export class KeptCode {
+  readonly #file: number;
+  readonly #start: number;
+  readonly #places: Map<string, readonly [offset: number, sizeBytes: number]>;
+
+  private constructor(file: number, start: number, header: Header) {
+    this.#file = file;
+    this.#start = start;
+    this.#places = new Map(Object.entries(header.codes));
+  }
+
+  /** Undefined when there is no such file, and when it belongs to another bundle. It stays open. */
+  static open(path: string, bundleId: string): KeptCode | undefined {
+    try {
+      const file = openSync(path, 'r');
+      const headerBytes = read(file, 0, sizeFieldBytes).readUInt32LE();
+      if (headerBytes > maxHeaderBytes) return undefined;
+      const header = JSON.parse(read(file, sizeFieldBytes, headerBytes).toString()) as Header;
+      if (header.bundleId !== bundleId) return undefined;
+      return new KeptCode(file, sizeFieldBytes + headerBytes, header);
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Parts whose code has not been taken. */
+  get names(): readonly string[] {
+    return [...this.#places.keys()];
+  }
+
+  /** The code of a part, once, in memory of its own, as V8 copies what is not aligned. */
+  take(name: string): Buffer | undefined {
+    const [offset, sizeBytes] = this.#places.get(name) ?? [];
+    if (offset === undefined || sizeBytes === undefined) return undefined;
+    this.#places.delete(name);
+    try {
+      return read(this.#file, this.#start + offset, sizeBytes);
+    } catch {
+      return undefined;
+    }
   }
 }
 
-function paddingOf(sizeBytes: number): number {
-  return (alignment - (sizeBytes % alignment)) % alignment;
+/** Throws Error where the file ends before. */
+function read(file: number, at: number, sizeBytes: number): Buffer {
+  const bytes = Buffer.allocUnsafeSlow(sizeBytes);
+  if (readSync(file, bytes, 0, sizeBytes, at) !== sizeBytes)
+    throw new Error('the file of kept code is cut off');
+  return bytes;
 }

@@ -1,6 +1,6 @@
 import { openSync, readSync } from 'node:fs';
 import { Script } from 'node:vm';
-import { readCodeCache } from './code-cache-file.ts';
+import { KeptCode } from './code-cache-file.ts';
 
 /** Where the parts of a bundle are in its file. */
 export interface PartTable {
@@ -37,7 +37,7 @@ export class PartLoader {
   /** Stays open: a build that puts a new bundle in this one's place leaves this one readable. */
   readonly #file: number;
   readonly #loaded = new Map<string, { exports: unknown }>();
-  readonly #codes: Map<string, Uint8Array>;
+  readonly #codes: KeptCode | undefined;
 
   /** `cachePath` undefined: all is compiled. `require` gets what no part is. */
   constructor(options: {
@@ -53,8 +53,7 @@ export class PartLoader {
     this.#require = options.require;
     this.#onCompiled = options.onCompiled;
     this.#file = openSync(bundlePath, 'r');
-    const cache = cachePath === undefined ? undefined : readCodeCache(cachePath, table.bundleId);
-    this.#codes = new Map(cache?.codes);
+    this.#codes = cachePath === undefined ? undefined : KeptCode.open(cachePath, table.bundleId);
   }
 
   /** Runs the part that is the program. */
@@ -82,14 +81,9 @@ export class PartLoader {
   }
 
   #compile(name: string, text: string): PartFunction {
-    const cachedData = this.#codes.get(name);
-    // What was used is not kept: the last one frees the buffer of all.
-    this.#codes.delete(name);
+    const cachedData = this.#codes?.take(name);
     const filename = `${this.#bundlePath}/${name.replace('./', '')}`;
-    const script = new Script(text, {
-      filename,
-      ...(cachedData === undefined ? {} : { cachedData: cachedData as Buffer }),
-    });
+    const script = new Script(text, { filename, ...(cachedData === undefined ? {} : { cachedData }) });
     this.#onCompiled?.(name, script);
     return script.runInThisContext() as PartFunction;
   }

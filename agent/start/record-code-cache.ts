@@ -1,10 +1,11 @@
 /**
- * Runs a bundle's agent until it serves Envoy, then writes V8's code of what ran to a file:
+ * Runs a bundle's agent and adds V8's code of what ran to a file:
  *
- *   node agent/start/record-code-cache.ts <bundle> <cache file> < <table as JSON>
+ *   node agent/start/record-code-cache.ts <bundle> <cache file> start|plugins < <table as JSON>
  *
- * Run by agent/build.ts with the Node and the V8 flags that the agent is run with: others refuse the file. The agent has
- * a folder of its own, and there is neither a control plane nor an Envoy.
+ * `start`: until it serves Envoy. `plugins`: until Envoy has had its first plugins; what the file already has stays. Run by
+ * agent/build.ts with the Node and the V8 flags that the agent is run with: others refuse the file. The agent has a
+ * folder of its own, and there is no Envoy.
  */
 import { once } from 'node:events';
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -16,7 +17,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { rootCertificates } from 'node:tls';
 import { setFlagsFromString } from 'node:v8';
 import type { Script } from 'node:vm';
-import { encodeCodeCache } from './code-cache-file.ts';
+import { turnOffTopTiers } from '../compiler.ts';
+import { encodeCodeCache, KeptCode } from './code-cache-file.ts';
+import { FirstPlugins } from './first-plugins.ts';
 import { PartLoader, type PartTable } from './part-loader.ts';
 
 /** Longer than any start; the build must not hang. */
@@ -25,7 +28,7 @@ const pollMs = 20;
 /** For what follows the listening: Envoy's bootstrap and start. */
 const settleMs = 500;
 /** Nothing listens there. */
-const discoveryAddress = 'localhost:9';
+const noAddress = 'localhost:9';
 
 /** Runs the agent in this process, in `root`; what it loads is given to `onCompiled`. */
 function startAgent(
@@ -34,9 +37,12 @@ function startAgent(
     readonly path: string;
     readonly table: PartTable;
     readonly statusPort: number;
+    /** Default: there is no control plane, and it would have TLS. */
+    readonly plugins: FirstPlugins | undefined;
     readonly onCompiled: (name: string, script: Script) => void;
   },
 ): void {
+  const { plugins } = bundle;
   const tokens = join(root, 'var/run/secrets/tokens');
   const roots = join(root, 'var/run/secrets/istio');
   for (const folder of [tokens, roots, join(root, 'data')]) mkdirSync(folder, { recursive: true });
@@ -53,9 +59,15 @@ function startAgent(
     POD_NAME: 'build-0',
     POD_NAMESPACE: 'build',
     INSTANCE_IP: '127.0.0.1',
-    PROXY_CONFIG: JSON.stringify({ discoveryAddress, binaryPath: envoyPath, statusPort: bundle.statusPort }),
+    PROXY_CONFIG: JSON.stringify({
+      binaryPath: envoyPath,
+      statusPort: bundle.statusPort,
+      discoveryAddress: plugins?.discoveryAddress ?? noAddress,
+      ...(plugins === undefined ? {} : { controlPlaneAuthPolicy: 'NONE' }),
+    }),
     WASM_DATA_DIR: join(root, 'data'),
-    CA_ADDR: discoveryAddress,
+    WASM_INSECURE_REGISTRIES: plugins?.webHost ?? '',
+    CA_ADDR: noAddress,
     CLOUD_PLATFORM: 'none',
   });
   process.chdir(root);
@@ -93,21 +105,38 @@ async function untilListening(socketPath: string): Promise<void> {
   }
 }
 
-const [bundlePath = '', cachePath = ''] = process.argv.slice(2);
+const [bundlePath = '', cachePath = '', run = 'start'] = process.argv.slice(2);
 const table = JSON.parse(readFileSync(0, 'utf8')) as PartTable;
-const scripts = new Map<string, Script>();
+using plugins = run === 'plugins' ? await FirstPlugins.start() : undefined;
+let scripts = new Map<string, Script>();
 const root = mkdtempSync(join(tmpdir(), 'ferry-build-'));
 process.once('exit', () => rmSync(root, { recursive: true, force: true }));
 startAgent(root, {
   path: bundlePath,
   table,
   statusPort: await freePort(),
+  plugins,
   onCompiled: (name, script) => scripts.set(name, script),
 });
-await untilListening(join(root, 'etc/istio/proxy/XDS'));
+const socketPath = join(root, 'etc/istio/proxy/XDS');
+await untilListening(socketPath);
 await delay(settleMs);
-// As at the start: the code says for which flags it is, and the agent has turned this one off since.
-setFlagsFromString('--turbofan');
-const codes = new Map([...scripts].map(([name, script]) => [name, script.createCachedData()]));
+const ofStart = scripts;
+scripts = new Map();
+await plugins?.play(socketPath);
+const kept = KeptCode.open(cachePath, table.bundleId);
+const codes = new Map<string, Uint8Array>();
+for (const name of kept?.names ?? []) {
+  const code = kept?.take(name);
+  if (code !== undefined) codes.set(name, code);
+}
+const add = (ran: ReadonlyMap<string, Script>): void => {
+  for (const [name, script] of ran) if (!codes.has(name)) codes.set(name, script.createCachedData());
+};
+// The code says for which flags it is: now those that the agent has set since, before those of its start.
+turnOffTopTiers();
+add(scripts);
+for (const flag of ['--turbofan', '--wasm-tier-up', '--wasm-dynamic-tiering']) setFlagsFromString(flag);
+add(ofStart);
 writeFileSync(cachePath, encodeCodeCache({ bundleId: table.bundleId, codes }));
 process.exit(0);

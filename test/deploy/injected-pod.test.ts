@@ -16,10 +16,17 @@ test('V8 takes the code that the build keeps, with the flags of the start script
   const flags = nodeArguments.slice(0, -1);
   const script = fileURLToPath(new URL('kept-code.ts', import.meta.url));
   const output = execFileSync(process.execPath, [...flags, script, path('dist')], { encoding: 'utf8' });
-  const { taken, refused } = JSON.parse(output) as Record<'taken' | 'refused', readonly string[]>;
-  assert.deepEqual(refused, []);
+  const kept = JSON.parse(output) as Record<'atStart' | 'later' | 'refused', readonly string[]>;
+  assert.deepEqual(kept.refused, []);
   // The entry, the command, the agent and what they share.
-  assert.ok(taken.includes('./main.js') && taken.length > 10, output);
+  assert.ok(kept.atStart.includes('./main.js') && kept.atStart.length > 10, output);
+  // What the first plugin loads: ECDS, the download, image manifests.
+  for (const name of ['wasm-part', 'ecds-session', 'api-request', 'manifest-schema']) {
+    assert.ok(
+      kept.later.some((part) => part.startsWith(`./${name}-`)),
+      output,
+    );
+  }
 });
 
 test('the image layout gets ready as injection starts sidecars, gateways and waypoints: stock arguments, mounts and ports, uid 1337, read-only root', {

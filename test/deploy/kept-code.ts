@@ -1,8 +1,12 @@
-/** Prints which parts' code V8 takes in this process, with its flags: node test/deploy/kept-code.ts <folder of a bundle> */
+/**
+ * Prints which parts' code V8 takes in this process, with its flags at the start or with those that the agent sets
+ * later: node test/deploy/kept-code.ts <folder of a bundle>
+ */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Script } from 'node:vm';
-import { readCodeCache } from '../../agent/start/code-cache-file.ts';
+import { turnOffTopTiers } from '../../agent/compiler.ts';
+import { KeptCode } from '../../agent/start/code-cache-file.ts';
 import { commentEnd, hiddenCommentEnd, type PartTable } from '../../agent/start/part-loader.ts';
 
 const folder = process.argv[2] ?? '';
@@ -11,13 +15,23 @@ const head = readFileSync(join(folder, 'start.cjs'), 'latin1');
 const [, start = '', tableText = ''] = /"start":Number\("(\d+)"\)(.*)\);$/m.exec(head) ?? [];
 const [bundleId = ''] = /(?<="bundleId":")\w+/.exec(head) ?? [];
 const { parts } = JSON.parse(`{"bundleId":""${tableText}`) as PartTable;
-const taken: string[] = [];
-const refused: string[] = [];
-for (const [name, code] of readCodeCache(join(folder, 'ferry-agent.cache'), bundleId)?.codes ?? []) {
-  const [offset, sizeBytes] = parts[name] ?? [0, 0];
-  const at = Number(start) + offset;
-  const text = bundle.slice(at, at + sizeBytes).replaceAll(hiddenCommentEnd, commentEnd);
-  const script = new Script(text, { cachedData: Buffer.from(code) });
-  (script.cachedDataRejected === false ? taken : refused).push(name);
+const kept = KeptCode.open(join(folder, 'ferry-agent.cache'), bundleId);
+const codes = new Map((kept?.names ?? []).map((name) => [name, kept?.take(name)]));
+
+/** Those of the codes that are left which V8 takes now. */
+function takeNow(): readonly string[] {
+  return [...codes].flatMap(([name, cachedData]) => {
+    if (cachedData === undefined) return [];
+    const [offset, sizeBytes] = parts[name] ?? [0, 0];
+    const at = Number(start) + offset;
+    const text = bundle.slice(at, at + sizeBytes).replaceAll(hiddenCommentEnd, commentEnd);
+    if (new Script(text, { cachedData }).cachedDataRejected !== false) return [];
+    codes.delete(name);
+    return [name];
+  });
 }
-console.log(JSON.stringify({ taken, refused }));
+
+const atStart = takeNow();
+turnOffTopTiers();
+const later = takeNow();
+console.log(JSON.stringify({ atStart, later, refused: [...codes.keys()] }));

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, test } from 'node:test';
 import { Script } from 'node:vm';
 import { buildSync } from 'esbuild';
 import { type BundleFile, joinParts } from '../../../agent/start/bundle-file.ts';
-import { encodeCodeCache, readCodeCache } from '../../../agent/start/code-cache-file.ts';
+import { encodeCodeCache, KeptCode } from '../../../agent/start/code-cache-file.ts';
 
 const main = `(function(require,module,exports){
   console.log("main", require("./shared.js").text, require("node:path").basename("/a/b"));
@@ -114,30 +114,29 @@ describe('a program in parts', () => {
   }
 });
 
-test('code is kept in a file byte by byte, aligned for V8', () => {
+test('code is kept in a file byte by byte, and given once', () => {
   const folder = mkdtempSync(join(tmpdir(), 'ferry-cache-'));
   try {
     const codes = new Map([
       ['./a.js', Buffer.from('abc')],
       ['./b.js', Buffer.alloc(0)],
       ['./c.js', Buffer.from('0123456789abcdef')],
+      ['./d.js', Buffer.from('the last')],
     ]);
     const file = join(folder, 'x.cache');
     writeFileSync(file, encodeCodeCache({ bundleId: 'b', codes }));
-    const read = readCodeCache(file, 'b');
-    assert.deepEqual(
-      [...(read?.codes ?? [])].map(([name, code]) => [name, Buffer.from(code).toString()]),
-      [
-        ['./a.js', 'abc'],
-        ['./b.js', ''],
-        ['./c.js', '0123456789abcdef'],
-      ],
-    );
-    for (const code of read?.codes.values() ?? []) {
-      assert.equal((readFileSync(file).indexOf(code) + 8) % 8, 0);
-    }
-    assert.equal(readCodeCache(file, 'c'), undefined);
-    assert.equal(readCodeCache(join(folder, 'absent'), 'b'), undefined);
+    const kept = KeptCode.open(file, 'b');
+    assert.ok(kept !== undefined);
+    assert.equal(kept.take('./c.js')?.toString(), '0123456789abcdef');
+    assert.equal(kept.take('./a.js')?.toString(), 'abc');
+    assert.equal(kept.take('./b.js')?.length, 0);
+    assert.equal(kept.take('./a.js'), undefined);
+    assert.equal(kept.take('./other.js'), undefined);
+    assert.deepEqual(kept.names, ['./d.js']);
+    truncateSync(file, readFileSync(file).length - 1);
+    assert.equal(kept.take('./d.js'), undefined);
+    assert.equal(KeptCode.open(file, 'c'), undefined);
+    assert.equal(KeptCode.open(join(folder, 'absent'), 'b'), undefined);
   } finally {
     rmSync(folder, { recursive: true });
   }
