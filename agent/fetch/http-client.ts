@@ -52,8 +52,11 @@ export interface HttpClientOptions {
 const connectTimeoutMs = 30_000;
 /** A peer that sends nothing for this long is gone, whatever the deadline of the whole fetch. */
 const silenceTimeoutMs = 60_000;
-/** Connections to one origin when the settings give no number. Fetches beyond it wait their turn. */
-const defaultConnectionCount = 32;
+/**
+ * Connections to one origin when the settings give no number. Fetches beyond it wait their turn: more at once end no
+ * sooner, each holds a megabyte or two, and a registry has all pods to serve.
+ */
+const defaultConnectionCount = 8;
 /** Ways to connect that are kept open: one a host with TLS files of its own, and some for all others. */
 const maxDispatcherCount = 64;
 /** What is read of an unwanted body so that its connection can be used again. */

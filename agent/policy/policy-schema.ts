@@ -182,7 +182,7 @@ const caps = z.strictObject({
   ),
   quotaBytes: z.optional(size('Size of the module cache on disk.')),
   connectionsPerHost: z.optional(
-    z.int().check(z.minimum(1), z.maximum(64), meaning('Connections to one host at a time.')),
+    z.int().check(z.minimum(1), z.maximum(64), meaning('Connections to one host at a time. Default 8.')),
   ),
 });
 

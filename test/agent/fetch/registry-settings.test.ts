@@ -456,25 +456,31 @@ describe('a registry that says 429', () => {
 });
 
 describe('connections to one host', () => {
-  it('are as many as the settings say, and others wait', async () => {
-    const gate = Promise.withResolvers<void>();
-    let openCount = 0;
-    let maxOpenCount = 0;
-    await using server = await startWebServer(async (request, response) => {
-      openCount += 1;
-      maxOpenCount = Math.max(maxOpenCount, openCount);
-      await gate.promise;
-      openCount -= 1;
-      answer(response, 200, wasmModule(request.target));
+  for (const [setting, expected] of [
+    [2, 2],
+    [undefined, 8],
+  ] as const) {
+    it(`are ${expected} where the settings say ${setting}, and others wait`, async () => {
+      const gate = Promise.withResolvers<void>();
+      let openCount = 0;
+      let maxOpenCount = 0;
+      await using server = await startWebServer(async (request, response) => {
+        openCount += 1;
+        maxOpenCount = Math.max(maxOpenCount, openCount);
+        await gate.promise;
+        openCount -= 1;
+        answer(response, 200, wasmModule(request.target));
+      });
+      await using fixture = await FetchFixture.open({ settings: { connectionsPerHost: () => setting } });
+      const fetchCount = 3 * expected;
+      const fetching = Array.from({ length: fetchCount }, (_, at) => fixture.fetch(`${server.url}/${at}`));
+      await server.seen(`GET /${expected - 1}`);
+      gate.resolve();
+      await Promise.all(fetching);
+      assert.equal(server.requests.length, fetchCount);
+      assert.equal(maxOpenCount, expected);
     });
-    await using fixture = await FetchFixture.open({ settings: { connectionsPerHost: () => 2 } });
-    const fetching = Array.from({ length: 6 }, (_, at) => fixture.fetch(`${server.url}/${at}`));
-    await server.seen('GET /1');
-    gate.resolve();
-    await Promise.all(fetching);
-    assert.equal(server.requests.length, 6);
-    assert.ok(maxOpenCount <= 2);
-  });
+  }
 });
 
 describe('the cap of the settings', () => {
