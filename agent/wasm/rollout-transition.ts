@@ -43,7 +43,10 @@ export function transition(state: RolloutState, event: RolloutEvent, nextOffer: 
       const next = supersede(state, event.push, event.standIns);
       // The new fetch comes before the end of the old one, so that it joins its flight and no byte comes twice.
       const effects: RolloutEffect[] = [{ kind: 'prepare', push: event.push }, ...next.effects];
-      return { state: { ...next.state, progress: { kind: 'preparing' } }, effects };
+      const started: Transition = { state: { ...next.state, progress: { kind: 'preparing' } }, effects };
+      // Where Envoy runs a plugin, nobody is in a hurry for the new one: the listeners are not to wait for it.
+      const repair = lostRepair(state);
+      return repair === undefined ? started : send(started, repair, started.state.progress, nextOffer);
     }
     case 'pushed-refused': {
       if (event.push <= state.push) return unchanged(state);
@@ -195,15 +198,24 @@ function neededStandIn(state: RolloutState, isReplacing: boolean): NewOffer | un
   const { acknowledged, inFlight, standIns, stopped } = state;
   const isGood = (offer: Offer): boolean => offer.content !== 'fallback' && !stopped.has(offer.number);
   if (!isReplacing) {
-    if (acknowledged !== undefined && isGood(acknowledged)) return undefined;
+    if (acknowledged !== undefined && isGood(acknowledged)) return lostRepair(state);
     if (inFlight.some(isGood)) return undefined;
   }
   const [best] = isReplacing ? standIns.filter(({ content }) => content === 'fallback') : standIns;
   if (best === undefined) return undefined;
-  const latest = inFlight.at(-1) ?? acknowledged;
+  // What Envoy has refused since is still there beside what it runs, until it is given something else.
+  const latest = inFlight.at(-1) ?? state.refused ?? acknowledged;
   return latest !== undefined && isSame(latest.config, best.config)
     ? undefined
     : { push: state.push, ...best };
+}
+
+/** What Envoy runs, where the stream ended before Envoy had it as the repair of what it refused. */
+function lostRepair({ refused, inFlight, acknowledged, stopped }: RolloutState): NewOffer | undefined {
+  if (refused === undefined || inFlight.length > 0) return undefined;
+  if (acknowledged === undefined || stopped.has(acknowledged.number)) return undefined;
+  // The stand-in of an earlier config may let pass what the newest one guards.
+  return acknowledged.content === 'fallback' ? undefined : again(acknowledged, refused);
 }
 
 /**
@@ -281,7 +293,7 @@ function repairAfter(rejected: Offer, state: RolloutState): NewOffer | undefined
 }
 
 /** The same bytes as those refused would be refused a second time, without end. */
-function again({ push, content, config }: Offer, rejected: Offer): NewOffer | undefined {
+function again({ push, content, config }: Offer, rejected: Pick<Offer, 'config'>): NewOffer | undefined {
   return isSame(config, rejected.config) ? undefined : { push, content, config };
 }
 

@@ -96,6 +96,18 @@ const found: readonly (readonly [what: string, story: EcdsStory])[] = [
       ['remove', 15],
     ],
   ],
+  [
+    'a repair that was lost with the stream is sent on the next, where Envoy runs a plugin',
+    [
+      ['answer', 0],
+      ['answer', 0],
+      ['change', 50],
+      ['change', 0],
+      ['answer', 0],
+      ['answer', 0],
+      ['disconnect', 0],
+    ],
+  ],
 ];
 
 describe('whatever happens between istiod, agent, registry and Envoy', () => {
