@@ -170,6 +170,8 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
     const resources = names.length + nameless.length;
     this.#log.debug('ECDS push', { id: this.#stream.id, version: push.version, resources });
     start();
+    // Nobody would ever take them back: nothing is fetched for them, and they decide no verdict.
+    for (const name of this.#subscription.unwanted(names)) this.#forget(name);
     for (const name of push.removedNames) {
       this.#forget(name);
       this.#sendNotice(push, [name], `removal of ${name}`);
@@ -284,6 +286,7 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
 
   #answer(latest: LatestPush, verdict: 'ack' | 'nack', failure: string | undefined): void {
     latest.verdict = verdict;
+    if (verdict === 'ack') this.#subscription.toldAgain();
     this.#log.debug('ECDS push answered', { id: this.#stream.id, version: latest.version, verdict });
     this.#stream.sendUpstream(
       this.#dialect.encodeVerdict({

@@ -97,6 +97,26 @@ const found: readonly (readonly [what: string, story: EcdsStory])[] = [
     ],
   ],
   [
+    'names that two empty pushes have overtaken are told a third time',
+    [
+      ['change', 15],
+      ['subscribe', 3],
+      ['change', 59],
+      ['push', 0],
+      ['change', 0],
+    ],
+  ],
+  [
+    'a name that was dropped behind an addition can be asked for again',
+    [
+      ['change', 0],
+      ['change', 15],
+      ['subscribe', 43],
+      ['subscribe', 0],
+      ['subscribe', 0],
+    ],
+  ],
+  [
     'a repair that was lost with the stream is sent on the next, where Envoy runs a plugin',
     [
       ['answer', 0],
@@ -106,6 +126,17 @@ const found: readonly (readonly [what: string, story: EcdsStory])[] = [
       ['answer', 0],
       ['answer', 0],
       ['disconnect', 0],
+    ],
+  ],
+  [
+    'what istiod sends of a name that Envoy has dropped meanwhile decides no verdict',
+    [
+      ['change', 0],
+      ['answer', 0],
+      ['answer', 0],
+      ['answer', 0],
+      ['disconnect', 47],
+      ['subscribe', 0],
     ],
   ],
 ];

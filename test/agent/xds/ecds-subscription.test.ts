@@ -29,6 +29,7 @@ function run(kind: StreamKind, steps: readonly Step[]): void {
       const present = list(step.comes);
       const { withdrawn, areNamesLost } = subscription.read(present, [...known]);
       assert.equal(areNamesLost, step.isLost === true, `step ${index}`);
+      if (areNamesLost) subscription.toldAgain();
       assert.deepEqual([...withdrawn].sort(), [...list(step.withdraws)], `step ${index}`);
       known = new Set([...known, ...present]).difference(new Set(withdrawn));
     } else {
@@ -145,8 +146,85 @@ const rows: readonly (readonly [string, readonly Step[]])[] = [
       { comes: 'a', withdraws: '' },
       { names: 'a b' },
       { comes: '', withdraws: '', isLost: true },
-      { comes: 'b', withdraws: '' },
+      { comes: 'a b', withdraws: '' },
+    ],
+  ],
+  [
+    'state of the world: of an empty response and one with the new name alone, one was a push',
+    [
+      { names: 'a' },
+      { comes: 'a', withdraws: '' },
+      { names: 'a b' },
+      { comes: '', withdraws: '', isLost: true },
       { comes: 'b', withdraws: 'a' },
+    ],
+  ],
+  [
+    'state of the world: an addition may be overtaken by one empty push after the other',
+    [
+      { names: 'a' },
+      { comes: '', withdraws: '' },
+      { names: 'a b' },
+      { comes: '', withdraws: '', isLost: true },
+      { comes: '', withdraws: '', isLost: true },
+      { comes: 'b', withdraws: '' },
+      { comes: '', withdraws: 'b' },
+    ],
+  ],
+  [
+    'state of the world: of two empty responses one is a push, also while a name has not come',
+    [
+      { names: 'a' },
+      { comes: 'a', withdraws: '' },
+      { names: 'a b' },
+      { comes: '', withdraws: '', isLost: true },
+      { comes: 'a', withdraws: '', isLost: true },
+      { comes: '', withdraws: '', isLost: true },
+      { comes: '', withdraws: 'a', isLost: true },
+      { comes: 'b', withdraws: '' },
+    ],
+  ],
+  [
+    'state of the world: what comes behind an addition is passed over with its answer',
+    [
+      { names: 'a' },
+      { comes: 'a', withdraws: '' },
+      { names: 'a b' },
+      { names: 'b' },
+      { comes: 'b', withdraws: '', isLost: true },
+      { names: 'b a' },
+      { comes: 'a', withdraws: '' },
+    ],
+  ],
+  [
+    'state of the world: names that change before the first response are each answered in full',
+    [
+      { names: 'a' },
+      { names: 'a b' },
+      { comes: 'a', withdraws: '' },
+      { comes: 'a b', withdraws: '' },
+      { comes: 'b', withdraws: 'a' },
+    ],
+  ],
+  [
+    'state of the world: no names end the subscription, whatever has crossed them',
+    [
+      { names: 'a' },
+      { comes: 'a', withdraws: '' },
+      { names: '' },
+      { names: 'b' },
+      { comes: 'a', withdraws: '' },
+      { comes: 'b', withdraws: '' },
+    ],
+  ],
+  [
+    'state of the world: a response with a name that was dropped shows that istiod does not know',
+    [
+      { names: 'a b' },
+      { comes: 'a b', withdraws: '' },
+      { names: 'a' },
+      { comes: 'a b', withdraws: '', isLost: true },
+      { comes: 'a', withdraws: '' },
     ],
   ],
   [

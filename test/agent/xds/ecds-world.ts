@@ -197,12 +197,16 @@ export class EcdsWorld {
       assert.notEqual(latestVerdicts.at(-1), 'nack', 'istiod knows of the healing');
   }
 
-  /** Under a policy that stops modules, Envoy runs none once it has taken what it was sent. */
+  /**
+   * Under a policy that stops modules, Envoy runs none once it has taken what it was sent. Its answers may end the
+   * stream, and what was on the way with it: that comes again when istiod answers on the next.
+   */
   async #checkStopped(): Promise<void> {
     if (this.#policyName !== 'stop') return;
     for (let round = 0; round < 4; round++) {
       while (!this.#envoy.isIdle) this.#answer();
       await this.#turn();
+      await this.#read();
     }
     for (const [name, { running }] of this.#envoy.filters) {
       if (running?.kind !== 'module' || !this.#istiod.plugins.has(name)) continue;

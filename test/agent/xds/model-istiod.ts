@@ -136,20 +136,26 @@ export class ModelIstiod {
     );
   }
 
+  /** The added names alone; none where delta only dropped names, which state of the world does not answer. */
+  #answerTo(letter: Letter): readonly string[] | undefined {
+    if (this.#kind === 'sotw') return this.#answerToAll(letter);
+    const { added, dropped } = letter;
+    for (const name of added) this.#subscribed.add(name);
+    for (const name of dropped) this.#subscribed.delete(name);
+    return added.length + dropped.length > 0 ? added : undefined;
+  }
+
   /**
-   * The added names alone; none where delta only dropped names, which state of the world does not answer. State of the
-   * world takes no names from a NACK, nor from what is about an older response.
+   * State of the world: no names are taken from a NACK, nor from what is about an older response. No names at all end
+   * the subscription whatever response they are about; what comes without one, or without a nonce, begins another.
    */
-  #answerTo({ nonce, failure, added, dropped, names }: Letter): readonly string[] | undefined {
-    if (this.#kind === 'delta') {
-      for (const name of added) this.#subscribed.add(name);
-      for (const name of dropped) this.#subscribed.delete(name);
-      return added.length + dropped.length > 0 ? added : undefined;
-    }
-    if (failure !== undefined || nonce !== this.#latestNonce) return undefined;
+  #answerToAll({ nonce, failure, names }: Letter): readonly string[] | undefined {
+    if (failure !== undefined) return undefined;
     const before = this.#subscribed;
+    const isNew = nonce === '' || before.size === 0;
+    if (names.length > 0 && !isNew && nonce !== this.#latestNonce) return undefined;
     this.#subscribed = new Set(names);
-    const fresh = names.filter((name) => !before.has(name));
+    const fresh = isNew ? names : names.filter((name) => !before.has(name));
     return fresh.length > 0 ? fresh : undefined;
   }
 
