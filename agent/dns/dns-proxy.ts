@@ -95,6 +95,7 @@ export class DnsProxy {
   async listen(): Promise<void> {
     const { plan, log } = this.#options;
     for (const warning of plan.warnings) log.warn(warning);
+    this.#endpoints = [];
     try {
       for (const endpoint of plan.listeners) await this.#listenOn(endpoint);
     } catch (error) {

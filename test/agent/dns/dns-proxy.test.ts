@@ -10,12 +10,14 @@ import test, { type TestContext } from 'node:test';
 import { promisify } from 'node:util';
 import packets from 'dns-packet';
 import type { DnsAddress } from '../../../agent/config/dns-config.ts';
+import { DnsError } from '../../../agent/dns/dns-error.ts';
 import { openDnsProxy } from '../../../agent/dns/dns-part.ts';
 import { DnsProxy, type DnsProxyOptions } from '../../../agent/dns/dns-proxy.ts';
 import type { DnsEndpoint, DnsPlan } from '../../../agent/dns/dns-settings.ts';
 import { DnsMetrics } from '../../../metrics/dns-metrics.ts';
 import { MetricRegistry } from '../../../metrics/registry.ts';
 import { dig, isDigThere } from '../../support/dns-lookup.ts';
+import { freePorts } from '../../support/free-ports.ts';
 import { temporaryFolder } from '../../support/test-end.ts';
 import { RecordingLog } from '../status/status-fixture.ts';
 import { EventQueue } from '../xds/event-queue.ts';
@@ -73,7 +75,7 @@ async function start(
     log,
     ...options,
   });
-  await proxy.listen();
+  await onFreePort(() => proxy.listen());
   t.after(async () => proxy.close());
   if (options.isTableGiven !== false) proxy.update(table);
   const [endpoint] = proxy.endpoints;
@@ -85,6 +87,20 @@ async function start(
     return Number(line?.split(' ').at(-1) ?? 0);
   };
   return { proxy, endpoint, log, registry, sample };
+}
+
+/**
+ * With port 0 the proxy is given a TCP port that is free, and takes the UDP port of the same number, which another
+ * process may have: then it tries another.
+ */
+async function onFreePort<Value>(open: () => Promise<Value>): Promise<Value> {
+  for (let triesLeft = 20; ; triesLeft -= 1) {
+    try {
+      return await open();
+    } catch (error) {
+      if (!(error instanceof DnsError) || error.code !== 'bind' || triesLeft === 0) throw error;
+    }
+  }
 }
 
 const data = (bytes: Buffer): readonly unknown[] =>
@@ -244,12 +260,8 @@ async function assertPassedOver(t: TestContext, dead: DnsEndpoint): Promise<void
 }
 
 test('an upstream that is not there is passed over', async (t) => {
-  const gone = createSocket('udp4');
-  gone.bind(0, '127.0.0.1');
-  await once(gone, 'listening');
-  const dead = { address: '127.0.0.1', port: gone.address().port };
-  gone.close();
-  await assertPassedOver(t, dead);
+  // Nobody listens on the first port, and no process is given it by chance.
+  await assertPassedOver(t, { address: '127.0.0.1', port: 1 });
 });
 
 test('an upstream to which there is no way is passed over', async (t) => {
@@ -411,10 +423,10 @@ test('the debug page is the table as protobuf JSON, with the made names', async 
 });
 
 test('a query of the agent that the traffic rules send back to it fails at once', async (t) => {
-  const { port } = await freeUdpPort();
+  const upstreams: DnsEndpoint[] = [];
+  const { endpoint, log, sample } = await start(t, { upstreams });
   // The nameserver is the proxy's own address, which is what the rules make of any nameserver.
-  const self = { address: '127.0.0.1', port };
-  const { endpoint, log, sample } = await start(t, { listeners: [self], upstreams: [self] });
+  upstreams.push(endpoint);
   assert.equal(code(await askUdp(endpoint, encodeQuery('x.example'))), 'SERVFAIL');
   const [overTcp] = await askTcp(endpoint, [encodeQuery('y.example')]);
   assert.ok(overTcp);
@@ -423,17 +435,6 @@ test('a query of the agent that the traffic rules send back to it fails at once'
   const told = log.messages('error').filter((message) => message.includes('1337'));
   assert.equal(told.length, 1);
 });
-
-async function freeUdpPort(): Promise<{ port: number }> {
-  const socket = createSocket('udp4');
-  socket.bind(0, '127.0.0.1');
-  await once(socket, 'listening');
-  const { port } = socket.address();
-  await new Promise<void>((resolve) => {
-    socket.close(() => resolve());
-  });
-  return { port };
-}
 
 test('queries beyond the bound fail at once instead of waiting', async (t) => {
   const seen = new EventQueue<UpstreamQuery>();
@@ -516,7 +517,9 @@ test('many queries on one connection are all answered, although the client has s
 test('closing ends queries that wait and leaves no socket', async (t) => {
   const seen = new EventQueue<UpstreamQuery>();
   const upstream = await startUpstream(t, (query) => seen.push(query));
-  const { endpoint, proxy } = await start(t, { upstreams: [upstream.endpoint] });
+  const [port = 0] = await freePorts(1);
+  const listeners = [{ address: '127.0.0.1', port }];
+  const { endpoint, proxy } = await start(t, { listeners, upstreams: [upstream.endpoint] });
   const socket = connect(endpoint.port, endpoint.address);
   socket.on('error', () => undefined);
   const closed = once(socket, 'close');
@@ -552,18 +555,6 @@ test('it listens on IPv6 too', { skip: hasIpv6 ? false : 'this machine has no ::
   assert.equal(code(overTcp), 'NOERROR');
 });
 
-/** A UDP port of this test whose TCP twin nobody has: the proxy takes both, and TCP first. */
-async function takeUdpPort(t: TestContext): Promise<number> {
-  for (;;) {
-    const taken = createSocket('udp4');
-    taken.bind(0, '127.0.0.1');
-    await once(taken, 'listening');
-    t.after(() => taken.close());
-    const { port } = taken.address();
-    if (await isTcpPortFree(port)) return port;
-  }
-}
-
 async function isTcpPortFree(port: number): Promise<boolean> {
   const server = createServer();
   server.listen(port, '127.0.0.1');
@@ -578,7 +569,12 @@ async function isTcpPortFree(port: number): Promise<boolean> {
 }
 
 test('a port that is taken is an error that says what to do, and nothing stays open', async (t) => {
-  const port = await takeUdpPort(t);
+  // The proxy takes the TCP port of the same number first, and no client is given that meanwhile.
+  const [port = 0] = await freePorts(1);
+  const taken = createSocket('udp4');
+  taken.bind(port, '127.0.0.1');
+  await once(taken, 'listening');
+  t.after(() => taken.close());
   const listeners = [{ address: '127.0.0.1', port }];
   await assert.rejects(start(t, { listeners }), {
     name: 'DnsError',
@@ -600,27 +596,28 @@ async function prepare(t: TestContext, files: Readonly<Record<string, string>>):
     await mkdir(join(root, path, '..'), { recursive: true });
     await writeFile(join(root, path), text);
   }
-  const { port } = await freeUdpPort();
   const open = async (address: Partial<DnsAddress> = {}) =>
-    openDnsProxy({
-      config: {
-        address: {
-          host: 'localhost',
-          port,
-          isForwardedBeforeTable: false,
-          resolvConfPaths: ['/etc/resolv.conf'],
-          ...address,
+    onFreePort(() =>
+      openDnsProxy({
+        config: {
+          address: {
+            host: 'localhost',
+            port: 0,
+            isForwardedBeforeTable: false,
+            resolvConfPaths: ['/etc/resolv.conf'],
+            ...address,
+          },
+          forwardTimeoutMs: 5_000,
+          isForwardedInParallel: false,
+          proxyNamespace: 'shop',
         },
-        forwardTimeoutMs: 5_000,
-        isForwardedInParallel: false,
-        proxyNamespace: 'shop',
-      },
-      proxyDomain: 'shop.svc.cluster.local',
-      instanceIps: [],
-      root,
-      metrics: new DnsMetrics(new MetricRegistry()),
-      log: new RecordingLog(),
-    });
+        proxyDomain: 'shop.svc.cluster.local',
+        instanceIps: [],
+        root,
+        metrics: new DnsMetrics(new MetricRegistry()),
+        log: new RecordingLog(),
+      }),
+    );
   return { root, open };
 }
 
