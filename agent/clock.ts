@@ -2,18 +2,25 @@
 export interface Clock {
   /** Epoch milliseconds. */
   now(): number;
-  /** Calls back once after `delayMs` (at most `longestDelayMs`), unless disposed before. */
+  /** Calls back once after `delayMs`, however long that is, unless disposed before. */
   schedule(delayMs: number, callback: () => void): Disposable;
 }
 
-/** Longest delay of a timer of Node: a longer one would fire at once. */
+/** Longest delay of a timer of Node, 24.8 days: a longer one would fire at once. */
 export const longestDelayMs = 2 ** 31 - 1;
 
 /** The time of this machine. */
 export const systemClock: Clock = {
   now: Date.now,
   schedule(delayMs, callback) {
-    const timer = setTimeout(callback, Math.min(delayMs, longestDelayMs));
+    let leftMs = delayMs;
+    let timer: NodeJS.Timeout;
+    const arm = (): void => {
+      const nowMs = Math.min(leftMs, longestDelayMs);
+      leftMs -= nowMs;
+      timer = setTimeout(leftMs > 0 ? arm : callback, nowMs);
+    };
+    arm();
     return { [Symbol.dispose]: () => clearTimeout(timer) };
   },
 };
@@ -33,7 +40,7 @@ export function timeoutSignal(timeoutMs: number): AbortSignal {
   return controller.signal;
 }
 
-/** Resolves after `delayMs`. Rejects with the signal's reason when that is aborted first. */
+/** Resolves after `delayMs`, however long that is. Rejects with the signal's reason when that is aborted first. */
 export async function wait(
   clock: Clock,
   delayMs: number,

@@ -1,5 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises';
-import { timeoutSignal } from '../clock.ts';
+import { systemClock, timeoutSignal, wait } from '../clock.ts';
 import { describeError, type Logger } from '../log.ts';
 import { CommandError } from './command-error.ts';
 import { sendRequest } from './http-exchange.ts';
@@ -26,10 +25,12 @@ export async function waitUntilReady(options: WaitOptions, log: Logger): Promise
   log.info(`Waiting for Envoy proxy to be ready (timeout: ${options.timeoutMs / 1000} seconds)...`);
   // Of a clock that never jumps: at the start of a machine the time of day is often set.
   const deadlineMs = performance.now() + options.timeoutMs;
+  // Only the end of the process ends it before.
+  const endless = new AbortController().signal;
   let lastError = 'no attempt was made';
   for (;;) {
     const leftMs = deadlineMs - performance.now();
-    await delay(Math.max(0, Math.min(options.periodMs, leftMs)));
+    await wait(systemClock, Math.max(0, Math.min(options.periodMs, leftMs)), { signal: endless });
     if (leftMs <= options.periodMs) break;
     const failure = await ask(url, options.requestTimeoutMs);
     if (failure === undefined) {

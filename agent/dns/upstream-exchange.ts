@@ -1,5 +1,6 @@
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { connect, isIPv6, type Socket } from 'node:net';
+import { systemClock } from '../clock.ts';
 import { type DnsQuery, isAnswerTo } from './dns-query.ts';
 import type { DnsEndpoint } from './dns-settings.ts';
 import { frameMessage, MessageFrames } from './message-frames.ts';
@@ -24,7 +25,7 @@ export async function exchangeOverUdp(query: DnsQuery, options: ExchangeOptions)
   const answer = Promise.withResolvers<Buffer>();
   const onAbort = (): void => answer.reject(signal.reason);
   signal.addEventListener('abort', onAbort, { once: true });
-  const timer = setTimeout(() => answer.reject(noAnswer(timeoutMs)), timeoutMs);
+  using _timer = systemClock.schedule(timeoutMs, () => answer.reject(noAnswer(timeoutMs)));
   let note: Disposable | undefined;
   socket.on('error', (error) => answer.reject(error));
   socket.on('message', (message) => {
@@ -43,7 +44,6 @@ export async function exchangeOverUdp(query: DnsQuery, options: ExchangeOptions)
   try {
     return await answer.promise;
   } finally {
-    clearTimeout(timer);
     signal.removeEventListener('abort', onAbort);
     await closeUdp(socket);
     note?.[Symbol.dispose]();
@@ -59,13 +59,15 @@ export async function exchangeOverTcp(query: DnsQuery, options: ExchangeOptions)
   const frames = new MessageFrames();
   const onAbort = (): void => answer.reject(signal.reason);
   signal.addEventListener('abort', onAbort, { once: true });
-  let timer = setTimeout(() => answer.reject(new Error(`no connection within ${timeoutMs} ms`)), timeoutMs);
+  let timer = systemClock.schedule(timeoutMs, () =>
+    answer.reject(new Error(`no connection within ${timeoutMs} ms`)),
+  );
   let note: Disposable | undefined;
   socket.on('error', (error) => answer.reject(error));
   socket.once('close', () => answer.reject(new Error('the connection ended before the answer')));
   socket.once('connect', () => {
-    clearTimeout(timer);
-    timer = setTimeout(() => answer.reject(noAnswer(timeoutMs)), timeoutMs);
+    timer[Symbol.dispose]();
+    timer = systemClock.schedule(timeoutMs, () => answer.reject(noAnswer(timeoutMs)));
     note = ownQueries.note('tcp', socket.localPort ?? 0, query.message);
     socket.write(frameMessage(query.message));
   });
@@ -78,7 +80,7 @@ export async function exchangeOverTcp(query: DnsQuery, options: ExchangeOptions)
   try {
     return await answer.promise;
   } finally {
-    clearTimeout(timer);
+    timer[Symbol.dispose]();
     signal.removeEventListener('abort', onAbort);
     await closeTcp(socket);
     note?.[Symbol.dispose]();

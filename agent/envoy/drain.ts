@@ -1,4 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises';
+import { systemClock, wait as waitFor } from '../clock.ts';
 import { describeError, type Logger } from '../log.ts';
 import type { AdminClient } from './admin.ts';
 import { parseStats } from './stats-text.ts';
@@ -54,7 +54,7 @@ export class Drain {
     this.#plan = plan;
     this.#admin = admin;
     this.#log = log;
-    this.#wait = wait ?? ((ms, { signal }) => delay(ms, undefined, { signal }));
+    this.#wait = wait ?? ((ms, signal) => waitFor(systemClock, ms, signal));
   }
 
   /** `/drain`: Envoy drains and stays; a later termination neither drains again nor waits. Never throws. */

@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { systemClock, wait } from '../clock.ts';
 import { abortFailure } from './network-failure.ts';
 import { FetchError, type FetchErrorCode } from './types.ts';
 
@@ -76,7 +76,7 @@ export async function pause(
 ): Promise<boolean> {
   if (clock.nowMs() + waitMs >= limits.deadlineAtMs()) return false;
   try {
-    await sleep(waitMs, undefined, { signal: limits.signal });
+    await wait(systemClock, waitMs, { signal: limits.signal });
     return true;
   } catch {
     throw abortFailure(limits.signal, `waiting to try again after: ${after.message}`);

@@ -1,3 +1,4 @@
+import { systemClock } from '../clock.ts';
 import { ProbeError } from './probe-error.ts';
 
 /** How long one probe may take, all its parts together. */
@@ -19,16 +20,15 @@ export async function withProbeDeadline<Value>(
   const inner = new AbortController();
   const onAbort = (): void => inner.abort(signal.reason);
   signal.addEventListener('abort', onAbort, { once: true });
-  const timer = setTimeout(() => {
+  using _timer = systemClock.schedule(timeoutMs, () => {
     inner.abort(new ProbeError('timeout', `no answer within ${timeoutMs} ms`));
-  }, timeoutMs);
+  });
   try {
     return await run(inner.signal);
   } catch (error) {
     // Whatever an abort made of the parts, the reason is what happened.
     throw inner.signal.aborted ? inner.signal.reason : error;
   } finally {
-    clearTimeout(timer);
     signal.removeEventListener('abort', onAbort);
   }
 }

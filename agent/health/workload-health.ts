@@ -1,5 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises';
-import { unlessAborted } from '../clock.ts';
+import { systemClock, unlessAborted, wait as waitOn } from '../clock.ts';
 import type { ReadinessProbe } from '../config/readiness-probe.ts';
 import { describeError, type Logger } from '../log.ts';
 import {
@@ -29,8 +28,6 @@ export interface WorkloadHealthOptions {
   readonly wait?: (delayMs: number, options: { readonly signal: AbortSignal }) => Promise<void>;
 }
 
-/** Longest delay of a timer of Node: a longer one would fire at once. */
-const longestDelayMs = 2 ** 31 - 1;
 /** A reason goes to istiod and into the status of a WorkloadEntry. */
 const maxReasonCharacters = 1024;
 
@@ -65,7 +62,7 @@ export class WorkloadHealthChecker {
   }
 
   async #run(): Promise<void> {
-    const { probe, log, wait = waitFor } = this.#options;
+    const { probe, log, wait = (delayMs, options) => waitOn(systemClock, delayMs, options) } = this.#options;
     const { signal } = this.#end;
     log.info('starting health checks of the workload', {
       method: probe.method.kind,
@@ -133,8 +130,4 @@ function unhealthy(reason: string): ProbeResult {
     kind: 'unhealthy',
     reason: reason.length > maxReasonCharacters ? `${reason.slice(0, maxReasonCharacters)}...` : reason,
   };
-}
-
-async function waitFor(delayMs: number, options: { readonly signal: AbortSignal }): Promise<void> {
-  await delay(Math.min(delayMs, longestDelayMs), undefined, options);
 }

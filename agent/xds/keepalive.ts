@@ -1,4 +1,5 @@
 import type { Http2Session } from 'node:http2';
+import { longestDelayMs } from '../clock.ts';
 
 /** A connection that is silent for `intervalMs` is asked with a PING, and is dead when `timeoutMs` later nothing came. */
 export interface KeepaliveOptions {
@@ -45,7 +46,9 @@ export class Keepalive {
   }
 
   #waitQuietly(delayMs: number): KeepaliveState {
-    return { kind: 'quiet', timer: setTimeout(() => this.#onQuietEnd(), delayMs) };
+    // Over early where no timer is as long; then it goes on with what is left.
+    const timer = setTimeout(() => this.#onQuietEnd(), Math.min(delayMs, longestDelayMs));
+    return { kind: 'quiet', timer };
   }
 
   #onQuietEnd(): void {
@@ -59,7 +62,7 @@ export class Keepalive {
       this.stop();
       return;
     }
-    this.#state = { kind: 'asked', timer: setTimeout(() => this.#onTimeout(), this.#options.timeoutMs) };
+    this.#state = this.#waitForAnswer();
     this.#session.ping((error) => {
       if (this.#state.kind !== 'asked') return;
       clearTimeout(this.#state.timer);
@@ -69,14 +72,18 @@ export class Keepalive {
     });
   }
 
+  #waitForAnswer(): KeepaliveState {
+    const delayMs = Math.min(this.#options.timeoutMs, longestDelayMs);
+    return { kind: 'asked', timer: setTimeout(() => this.#onTimeout(), delayMs) };
+  }
+
   #onTimeout(): void {
     // After a stall of this process the answer may lie unread in the socket: look at it first.
     setImmediate(() => {
       if (this.#state.kind !== 'asked') return;
       // Bytes that came after the PING prove life as well: the answer may be queued behind a large message.
       if (performance.now() - this.#lastActivityMs < this.#options.timeoutMs) {
-        const timer = setTimeout(() => this.#onTimeout(), this.#options.timeoutMs);
-        this.#state = { kind: 'asked', timer };
+        this.#state = this.#waitForAnswer();
         return;
       }
       this.stop();
