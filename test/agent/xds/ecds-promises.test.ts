@@ -117,6 +117,16 @@ const found: readonly (readonly [what: string, story: EcdsStory])[] = [
     ],
   ],
   [
+    'a name that istiod has taken away is not held to be there because another one never came',
+    [
+      ['change', 9],
+      ['subscribe', 13],
+      ['remove', 9],
+      ['change', 0],
+      ['failed', 0],
+    ],
+  ],
+  [
     'a repair that was lost with the stream is sent on the next, where Envoy runs a plugin',
     [
       ['answer', 0],
