@@ -1,6 +1,5 @@
 /** Composition root: builds every part from one frozen config, starts them in order and stops them in reverse. */
-import { existsSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
+import { access, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { IdentityMetrics } from '../metrics/identity-metrics.ts';
 import { ProcessMetrics } from '../metrics/process-metrics.ts';
@@ -224,9 +223,7 @@ class Agent implements AsyncDisposable {
    */
   preload(): void {
     const { wasm } = this.#config;
-    if (!wasm.isConversionEnabled || !existsSync(join(wasm.dataFolder, lastKnownGoodFile))) return;
-    // What fails now fails again with the first message, where it is told.
-    void Promise.all([this.#loadWasm(), import('./xds/ecds-session.ts')]).catch(() => undefined);
+    if (wasm.isConversionEnabled) void this.#preloadWasm(join(wasm.dataFolder, lastKnownGoodFile));
   }
 
   /** Readiness fails and the status port closes at once; Envoy drains as configured, then is killed. */
@@ -364,6 +361,17 @@ class Agent implements AsyncDisposable {
       // The next stream tries again.
       this.#wasm = undefined;
       throw error;
+    }
+  }
+
+  /** `trace`: the file that tells whether there were plugins. Never rejects. */
+  async #preloadWasm(trace: string): Promise<void> {
+    try {
+      await access(trace);
+      if (this.#parts.disposed) return;
+      await Promise.all([this.#loadWasm(), import('./xds/ecds-session.ts')]);
+    } catch {
+      // No such pod. What else fails now fails again with the first message, where it is told.
     }
   }
 

@@ -129,8 +129,9 @@ export async function metadataOf(path: string): Promise<BigIntStats | undefined>
 }
 
 /**
- * The same without a wait, undefined also where it cannot be looked at. For files in use, whose metadata the system has
- * at hand: the call takes microseconds, the way through the thread pool a hundred.
+ * The same without a wait, undefined also where it cannot be looked at. For files in use on a local disk
+ * (`isOnLocalDisk`), whose metadata the system has at hand: the call takes microseconds, the way through the thread pool
+ * a hundred.
  */
 export function metadataNow(path: string): BigIntStats | undefined {
   try {

@@ -6,6 +6,7 @@ import { FileBlobIngest, type IngestHost, type Publication, type VerifiedFile } 
 import { BlobVerifier } from './blob-verifier.ts';
 import type { CacheLog } from './cache-log.ts';
 import { KeyedLock } from './keyed-lock.ts';
+import { isOnLocalDisk } from './local-disk.ts';
 import { errnoOf, storageFailure } from './storage-failure.ts';
 import { SyncQueue } from './sync-queue.ts';
 import { type Blob, type BlobIngest, type BlobStore, CacheError, type Sha256 } from './types.ts';
@@ -36,6 +37,8 @@ export interface FileBlobStoreOptions {
    * folder that this one cannot see, as those of another container.
    */
   readonly orphanAgeMs?: number;
+  /** Whether the folder answers at once, always; elsewhere no blob is at hand. Default `isOnLocalDisk`. */
+  readonly isLocal?: (folder: string) => Promise<boolean>;
   readonly clock?: StoreClock;
   readonly log?: CacheLog | undefined;
 }
@@ -88,6 +91,8 @@ export class FileBlobStore implements BlobStore {
   readonly #locks = new KeyedLock();
   readonly #syncs: SyncQueue;
   readonly #closing = new AbortController();
+  /** Files may be looked at synchronously. */
+  #isLocal = false;
   #closed: Promise<void> | undefined;
 
   private constructor(options: FileBlobStoreOptions) {
@@ -124,6 +129,7 @@ export class FileBlobStore implements BlobStore {
   static async open(options: FileBlobStoreOptions): Promise<FileBlobStore> {
     const store = new FileBlobStore(options);
     await store.#tolerate('the module cache cannot be written', async () => store.#folder.prepare());
+    store.#isLocal = await (options.isLocal ?? isOnLocalDisk)(store.#folder.blobs);
     await store.#tolerate('temporary module files of an earlier run are left', async () => {
       const orphanCount = await store.#folder.sweepOrphans(options.orphanAgeMs ?? 0);
       if (orphanCount > 0)
@@ -146,6 +152,7 @@ export class FileBlobStore implements BlobStore {
 
   /** Never throws: what is wrong is found out by `get`. */
   atHand(digest: Sha256): Blob | undefined {
+    if (!this.#isLocal) return undefined;
     if (this.#closing.signal.aborted || !isDigest(digest) || this.#locks.isHeld(digest)) return undefined;
     const entry = this.#verifier.unchanged(digest);
     return entry === undefined || this.#isTouchDue(entry) ? undefined : this.#handOut(entry);

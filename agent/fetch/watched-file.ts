@@ -1,5 +1,6 @@
 import { type BigIntStats, statSync } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
+import { isOnLocalDisk } from '../../cache/local-disk.ts';
 
 /** A file as it was last read. */
 export interface FileContent<Value> {
@@ -19,6 +20,8 @@ export class WatchedFile<Value> {
   readonly #maxSizeBytes: number;
   readonly #parse: (text: string) => Value;
   #content: FileContent<Value> | undefined;
+  /** Known since the first `read`. */
+  #isLocal: boolean | undefined;
 
   constructor(
     path: string,
@@ -29,8 +32,12 @@ export class WatchedFile<Value> {
     this.#parse = options.parse;
   }
 
-  /** What `read` would give, where the file has not changed since or is not there. Undefined says nothing. */
+  /**
+   * What `read` would give, where the file has not changed since or is not there. Undefined says nothing; it is that
+   * always before the first `read`, and where the file is on a volume that may hang.
+   */
   atHand(): FileReading<Value> | undefined {
+    if (this.#isLocal !== true) return undefined;
     let stats: BigIntStats | undefined;
     try {
       stats = statSync(this.#path, { bigint: true, throwIfNoEntry: false });
@@ -44,6 +51,7 @@ export class WatchedFile<Value> {
   /** Throws RangeError when it is too large, what the file system throws, and what `parse` throws. */
   async read(): Promise<FileReading<Value>> {
     const stamp = await this.#stamp();
+    this.#isLocal ??= await isOnLocalDisk(this.#path);
     if (stamp === undefined) return { kind: 'missing' };
     if (this.#content?.stamp !== stamp) {
       this.#content = { stamp, value: this.#parse(await readFile(this.#path, 'utf8')) };

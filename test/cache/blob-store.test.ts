@@ -38,6 +38,16 @@ blobStoreContract('FileBlobStore with a quota', (opening) =>
   FileBlobStore.open({ ...opening, maxTotalBytes: () => 64_000_000 }),
 );
 
+/** As on a volume of the network: nothing is at hand, and all can be had. */
+test('a blob of a folder that may hang is never at hand', async (t) => {
+  const folder = await temporaryFolder(t);
+  const store = await openStore(t, { folder, isLocal: () => Promise.resolve(false) });
+  const blob = await ingestBytes(store, content('far', 8));
+  assert.equal(store.atHand(blob.digest), undefined);
+  assert.deepEqual(await store.get(blob.digest), blob);
+  assert.equal(store.atHand(blob.digest), undefined);
+});
+
 async function openStore(t: TestContext, options: FileBlobStoreOptions): Promise<FileBlobStore> {
   const store = await FileBlobStore.open(options);
   t.after(() => store.close());
