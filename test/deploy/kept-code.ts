@@ -18,20 +18,21 @@ const { parts } = JSON.parse(`{"bundleId":""${tableText}`) as PartTable;
 const kept = KeptCode.open(join(folder, 'ferry-agent.cache'), bundleId);
 const codes = new Map((kept?.names ?? []).map((name) => [name, kept?.take(name)]));
 
-/** Those of the codes that are left which V8 takes now. */
-function takeNow(): readonly string[] {
+/** Those of the codes that are left which V8 takes now. Each time under another file name: V8 remembers what it compiled. */
+function takeNow(when: string): readonly string[] {
   return [...codes].flatMap(([name, cachedData]) => {
     if (cachedData === undefined) return [];
     const [offset, sizeBytes] = parts[name] ?? [0, 0];
     const at = Number(start) + offset;
     const text = bundle.slice(at, at + sizeBytes).replaceAll(hiddenCommentEnd, commentEnd);
-    if (new Script(text, { cachedData }).cachedDataRejected !== false) return [];
+    const script = new Script(text, { cachedData, filename: `${when} ${name}` });
+    if (script.cachedDataRejected !== false) return [];
     codes.delete(name);
     return [name];
   });
 }
 
-const atStart = takeNow();
+const atStart = takeNow('start');
 turnOffTopTiers();
-const later = takeNow();
+const later = takeNow('later');
 console.log(JSON.stringify({ atStart, later, refused: [...codes.keys()] }));
