@@ -1,5 +1,6 @@
 import { constants, type ServerHttp2Stream } from 'node:http2';
 import { encodeFrame } from './frames.ts';
+import { GatheredBytes } from './gathered-bytes.ts';
 import { encodeGrpcMessage } from './grpc-message.ts';
 import type { GrpcStatus } from './grpc-status.ts';
 
@@ -43,9 +44,7 @@ export class DownstreamWriter {
   #position: Position = 'boundary';
   #queue: Uint8Array[] = [];
   #queuedBytes = 0;
-  /** Relayed bytes that are not written yet; parts that follow each other in the same memory are one. */
-  #gathered: Buffer[] = [];
-  #gatheredBytes = 0;
+  readonly #gathered = new GatheredBytes();
   /** The end of a message is among them: they must not wait for more. */
   #isEndGathered = false;
   #isFinished = false;
@@ -73,19 +72,8 @@ export class DownstreamWriter {
 
   /** Adds bytes of the message. Nothing is copied. */
   relay(part: Buffer): void {
-    const gathered = this.#gathered;
-    const last = gathered.at(-1);
-    if (
-      last !== undefined &&
-      last.buffer === part.buffer &&
-      last.byteOffset + last.length === part.byteOffset
-    ) {
-      gathered[gathered.length - 1] = Buffer.from(last.buffer, last.byteOffset, last.length + part.length);
-    } else {
-      gathered.push(part);
-    }
-    this.#gatheredBytes += part.length;
-    if (this.#gatheredBytes >= gatherBytes) this.#flush();
+    this.#gathered.add(part);
+    if (this.#gathered.sizeBytes >= gatherBytes) this.#flush();
   }
 
   endMessage(): void {
@@ -132,14 +120,11 @@ export class DownstreamWriter {
   }
 
   #flush(): void {
-    const gathered = this.#gathered;
     this.#isEndGathered = false;
-    if (gathered.length === 0) return;
-    this.#gathered = [];
-    this.#gatheredBytes = 0;
-    const isMany = gathered.length > 1;
+    const parts = this.#gathered.take();
+    const isMany = parts.length > 1;
     if (isMany) this.#stream.cork();
-    for (const part of gathered) this.#write(part);
+    for (const part of parts) this.#write(part);
     if (isMany) this.#stream.uncork();
   }
 

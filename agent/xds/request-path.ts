@@ -11,8 +11,8 @@ export interface RequestPathOptions {
   readonly maxRequestBytes: number;
   /** By type URL. */
   readonly interceptors: ReadonlyMap<string, StreamInterceptor>;
-  /** Sends a whole request to istiod. The buffer is the callee's. */
-  readonly forward: (message: Uint8Array) => void;
+  /** Sends a whole request to istiod as it came, with its framing. The buffers are the callee's. */
+  readonly forward: (header: Buffer, message: Buffer) => void;
   /** A whole request has come. */
   readonly onMessage: (sizeBytes: number) => void;
   /** The stream cannot go on; `stop` is called in answer. */
@@ -24,6 +24,7 @@ export class RequestPath implements FrameSink {
   readonly #options: RequestPathOptions;
   readonly #splitter: FrameSplitter;
   readonly #held = new HeldBytes();
+  #header: Buffer | undefined;
   #isListenerRequested = false;
   #isStopped = false;
 
@@ -45,8 +46,8 @@ export class RequestPath implements FrameSink {
     this.#held.take();
   }
 
-  onMessageStart(): void {
-    // Nothing to prepare: the held bytes are empty between messages.
+  onMessageStart(_lengthBytes: number, header: Buffer): void {
+    this.#header = header;
   }
 
   onMessageData(part: Buffer): void {
@@ -54,7 +55,8 @@ export class RequestPath implements FrameSink {
   }
 
   onMessageEnd(): void {
-    if (this.#isStopped) return;
+    const header = this.#header;
+    if (this.#isStopped || header === undefined) return;
     const { kind, interceptors, forward, onMessage } = this.#options;
     const message = this.#held.takeJoined();
     onMessage(message.length);
@@ -68,7 +70,7 @@ export class RequestPath implements FrameSink {
     }
     const typeUrl = type.state === 'known' ? type.typeUrl : '';
     const interceptor = interceptors.get(typeUrl);
-    if (interceptor === undefined) forward(message);
+    if (interceptor === undefined) forward(header, message);
     else interceptor.onRequest(message);
     if (typeUrl === listenerTypeUrl) this.#afterListenerRequest(message);
   }

@@ -228,7 +228,11 @@ export class StreamPair {
       kind,
       maxRequestBytes: config.maxRequestBytes,
       interceptors,
-      forward: (message) => this.#sendUpstream(call, message),
+      forward: (header, message) => {
+        call.relay(header);
+        call.relay(message);
+        this.#countRequest();
+      },
       onMessage: (sizeBytes) => metrics.largestRequestBytes(sizeBytes),
       onFault: (status) => this.end({ side: 'envoy', class: 'unexpected', status }),
     });
@@ -247,6 +251,7 @@ export class StreamPair {
     readDirectly(this.#downstream);
     this.#downstream.on('data', (chunk: Buffer) => {
       requests.push(chunk);
+      call.endChunk();
       if (call.isBlocked) this.#downstream.pause();
     });
     this.#downstream.once('end', () => {
@@ -271,15 +276,15 @@ export class StreamPair {
           this.#endByAgent(overflow('istiod', message.byteLength, maxQueuedUpstreamBytes));
           return;
         }
-        this.#sendUpstream(call, message);
+        call.write(message);
+        this.#countRequest();
         if (call.isBlocked) this.#downstream.pause();
       },
       end: (status) => this.#endByAgent(status),
     };
   }
 
-  #sendUpstream(call: UpstreamCall, message: Uint8Array): void {
-    call.write(message);
+  #countRequest(): void {
     this.#requestCount += 1;
     this.#options.metrics.requestSent();
   }

@@ -11,6 +11,7 @@ import type { Socket } from 'node:net';
 import { DialError } from './dial-error.ts';
 import { readDirectly } from './direct-reading.ts';
 import { encodeFrame } from './frames.ts';
+import { GatheredBytes } from './gathered-bytes.ts';
 import { grpcCode } from './grpc-status.ts';
 import { Keepalive } from './keepalive.ts';
 import { maxSessionMemoryMb, windowBytes } from './transport-settings.ts';
@@ -49,6 +50,7 @@ export class UpstreamCall {
   readonly #events: UpstreamEvents;
   readonly #session: ClientHttp2Session;
   readonly #stream: ClientHttp2Stream;
+  readonly #gathered = new GatheredBytes();
   readonly #keepalive: Keepalive;
   readonly #settingsTimer: NodeJS.Timeout;
   #isReady = false;
@@ -99,10 +101,20 @@ export class UpstreamCall {
     return this.#stream.writableNeedDrain;
   }
 
-  /** Sends one whole message. The buffer must not be changed afterwards. */
+  /** Sends one whole message, behind what is relayed. The buffer must not be changed afterwards. */
   write(message: Uint8Array): void {
-    if (this.#isOver || this.#stream.closed || this.#stream.destroyed) return;
-    for (const part of encodeFrame(message)) this.#stream.write(part);
+    this.endChunk();
+    for (const part of encodeFrame(message)) this.#write(part);
+  }
+
+  /** Adds bytes of Envoy's, framing and all: whole messages, in any parts. They are sent with `endChunk`. */
+  relay(part: Buffer): void {
+    this.#gathered.add(part);
+  }
+
+  /** To be called after each chunk of Envoy's: sends all that was relayed of it at once. */
+  endChunk(): void {
+    for (const part of this.#gathered.take()) this.#write(part);
   }
 
   /** Stops `onData`; istiod may send up to one window more, which stays in memory. */
@@ -117,6 +129,11 @@ export class UpstreamCall {
   /** Ends stream and connection from our side. No event comes any more. */
   cancel(): void {
     this.#finish(undefined);
+  }
+
+  #write(part: Uint8Array): void {
+    if (this.#isOver || this.#stream.closed || this.#stream.destroyed) return;
+    this.#stream.write(part);
   }
 
   #watchSession(): void {

@@ -163,6 +163,35 @@ test('requests of the agent go up in order with those of Envoy, and are counted'
   assert.equal(interceptor.calls.pendingCount, 0, 'only the first LDS request is told');
 });
 
+test('requests that come in one piece go up in order, also around one that an interceptor sends on', async (t) => {
+  const factory: InterceptorFactory = {
+    typeUrl: extensionType,
+    open: (stream) => ({
+      onResponse: () => undefined,
+      onRequest: (message) => stream.sendUpstream(message),
+      close: () => undefined,
+    }),
+  };
+  const istiod = await startRawIstiod(t);
+  const relay = await startRelay(t, { discoveryAddress: istiod.address }, { interceptors: [factory] });
+  const envoy = openRawEnvoy(t, relay.config.socketPath);
+  const requests = [clusterType, clusterType, extensionType, '', listenerType, clusterType].map(
+    (typeUrl, index) => deltaRequest(typeUrl, { response_nonce: String(index) }),
+  );
+  requests.splice(3, 0, Buffer.alloc(0));
+  const bytes = Buffer.concat(requests.map((request) => frame(request)));
+  envoy.stream.write(bytes);
+  const upstream = await istiod.streams.next();
+  for (const expected of requests) assert.deepEqual(await upstream.requests.next(), expected);
+  // Cut in a header and in a message.
+  for (const border of [2, bytes.length - 3]) {
+    envoy.stream.write(bytes.subarray(0, border));
+    envoy.stream.write(bytes.subarray(border));
+    for (const expected of requests) assert.deepEqual(await upstream.requests.next(), expected);
+  }
+  assert.equal(await relay.sample('istio_agent_xds_proxy_requests'), 3 * requests.length);
+});
+
 test('an interceptor may end the stream; calls after the end do nothing', async (t) => {
   const { envoy, upstream, interceptor } = await openIntercepted(t);
   envoy.send(deltaRequest(clusterType));

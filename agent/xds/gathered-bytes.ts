@@ -1,0 +1,34 @@
+/** Relayed bytes that wait to be written together. Nothing is copied. */
+export class GatheredBytes {
+  #parts: Buffer[] = [];
+  #sizeBytes = 0;
+
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  /** Adds bytes. What follows the newest part in the same memory is joined to it. */
+  add(part: Buffer): void {
+    if (part.length === 0) return;
+    const parts = this.#parts;
+    const last = parts.at(-1);
+    if (
+      last !== undefined &&
+      last.buffer === part.buffer &&
+      last.byteOffset + last.length === part.byteOffset
+    ) {
+      parts[parts.length - 1] = Buffer.from(last.buffer, last.byteOffset, last.length + part.length);
+    } else {
+      parts.push(part);
+    }
+    this.#sizeBytes += part.length;
+  }
+
+  /** Gives all parts away, in order, and is empty afterwards. */
+  take(): readonly Buffer[] {
+    const parts = this.#parts;
+    if (parts.length > 0) this.#parts = [];
+    this.#sizeBytes = 0;
+    return parts;
+  }
+}
