@@ -461,12 +461,15 @@ describe('connections to one host', () => {
     [undefined, 8],
   ] as const) {
     it(`are ${expected} where the settings say ${setting}, and others wait`, async () => {
+      const reached = Promise.withResolvers<void>();
       const gate = Promise.withResolvers<void>();
       let openCount = 0;
       let maxOpenCount = 0;
       await using server = await startWebServer(async (request, response) => {
+        if (request.target === '/probe') return answer(response, 200, '');
         openCount += 1;
         maxOpenCount = Math.max(maxOpenCount, openCount);
+        if (openCount === expected) reached.resolve();
         await gate.promise;
         openCount -= 1;
         answer(response, 200, wasmModule(request.target));
@@ -474,10 +477,12 @@ describe('connections to one host', () => {
       await using fixture = await FetchFixture.open({ settings: { connectionsPerHost: () => setting } });
       const fetchCount = 3 * expected;
       const fetching = Array.from({ length: fetchCount }, (_, at) => fixture.fetch(`${server.url}/${at}`));
-      await server.seen(`GET /${expected - 1}`);
+      await reached.promise;
+      // Whatever else had been dialled would have come before this connection.
+      await (await fetch(`${server.url}/probe`)).arrayBuffer();
       gate.resolve();
       await Promise.all(fetching);
-      assert.equal(server.requests.length, fetchCount);
+      assert.equal(server.requests.length, fetchCount + 1);
       assert.equal(maxOpenCount, expected);
     });
   }
