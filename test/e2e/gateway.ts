@@ -65,6 +65,7 @@ export class Gateway {
   readonly url: string;
   agent: AgentProcess;
   readonly #test: TestContext;
+  readonly #parts: AsyncDisposableStack;
   readonly #options: GatewayOptions;
   readonly #listenerPort: number;
   #plugins: readonly WasmPlugin[] = [];
@@ -74,6 +75,7 @@ export class Gateway {
     test: TestContext,
     options: GatewayOptions,
     parts: {
+      started: AsyncDisposableStack;
       controlPlane: ControlPlane;
       ca: CaServer | undefined;
       registry: Registry;
@@ -84,6 +86,7 @@ export class Gateway {
     },
   ) {
     this.#test = test;
+    this.#parts = parts.started;
     this.#options = options;
     this.controlPlane = parts.controlPlane;
     this.ca = parts.ca;
@@ -97,9 +100,12 @@ export class Gateway {
 
   /** Starts all parts and waits until traffic flows. All end with the test. */
   static async start(test: TestContext, options: GatewayOptions): Promise<Gateway> {
+    // Last made, first closed: an agent that still runs would make its folders again.
+    const parts = new AsyncDisposableStack();
+    test.after(() => parts.disposeAsync());
     const [listenerPort = 0] = await freePorts(1);
     const backend = await startBackend();
-    test.after(() => backend.close());
+    parts.defer(() => backend.close());
     const world = gatewayWorld({ listenerPort, backendPort: backend.port, kind: options.kind ?? 'http' });
     const authority = options.tls === true ? Authority.createRoot() : undefined;
     const served = authority?.issue([istiodHost]);
@@ -114,12 +120,10 @@ export class Gateway {
               requiresClientCert: true,
             },
           };
-    const controlPlane = await ControlPlane.start({ world, ...tls });
-    test.after(() => controlPlane.close());
+    const controlPlane = parts.use(await ControlPlane.start({ world, ...tls }));
     const registry = await Registry.start();
-    test.after(() => registry.close());
-    const workspace = await createWorkspace();
-    test.after(() => workspace.close());
+    parts.defer(() => registry.close());
+    const workspace = parts.use(await createWorkspace());
     let ca: CaServer | undefined;
     if (authority !== undefined && served !== undefined) {
       await writeMeshIdentity(workspace, authority);
@@ -129,12 +133,13 @@ export class Gateway {
         spiffeId: 'spiffe://cluster.local/ns/default/sa/gateway',
       });
       const started = ca;
-      test.after(() => started.close());
+      parts.defer(() => started.close());
     }
     const places = { workspace, controlPlane, ca };
     await options.prepare?.(workspace);
-    const agent = await startAgent(test, options, places);
+    const agent = parts.use(await startAgent(test, options, places));
     const gateway = new Gateway(test, options, {
+      started: parts,
       registry,
       backend,
       ...places,
@@ -257,7 +262,7 @@ export class Gateway {
       default:
         how satisfies never;
     }
-    this.agent = await startAgent(this.#test, this.#options, this, this.agent.ports);
+    this.agent = this.#parts.use(await startAgent(this.#test, this.#options, this, this.agent.ports));
     await this.agent.waitUntilReady();
   }
 
