@@ -44,18 +44,18 @@ export function timeoutSignal(timeoutMs: number): AbortSignal {
 export async function wait(
   clock: Clock,
   delayMs: number,
-  options: { readonly signal: AbortSignal },
+  options: { readonly signal?: AbortSignal } = {},
 ): Promise<void> {
   const { signal } = options;
-  signal.throwIfAborted();
+  signal?.throwIfAborted();
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const onAbort = (): void => reject(signal.reason);
-  signal.addEventListener('abort', onAbort, { once: true });
+  const onAbort = (): void => reject(signal?.reason);
+  signal?.addEventListener('abort', onAbort, { once: true });
   using _timer = clock.schedule(delayMs, resolve);
   try {
     await promise;
   } finally {
-    signal.removeEventListener('abort', onAbort);
+    signal?.removeEventListener('abort', onAbort);
   }
 }
 

@@ -7,7 +7,7 @@ import { runInNewContext } from 'node:vm';
  */
 export type CollectionKind = 'young' | 'dead' | 'all';
 
-/** V8's word for a collection that spares nothing: also code that has not run for long. */
+/** V8's words. Its last resort spares nothing: also code that has not run for long. */
 const collectionOptions = {
   young: "{ type: 'minor' }",
   dead: "{ type: 'major', execution: 'sync' }",

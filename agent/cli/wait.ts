@@ -25,12 +25,10 @@ export async function waitUntilReady(options: WaitOptions, log: Logger): Promise
   log.info(`Waiting for Envoy proxy to be ready (timeout: ${options.timeoutMs / 1000} seconds)...`);
   // Of a clock that never jumps: at the start of a machine the time of day is often set.
   const deadlineMs = performance.now() + options.timeoutMs;
-  // Only the end of the process ends it before.
-  const endless = new AbortController().signal;
   let lastError = 'no attempt was made';
   for (;;) {
     const leftMs = deadlineMs - performance.now();
-    await wait(systemClock, Math.max(0, Math.min(options.periodMs, leftMs)), { signal: endless });
+    await wait(systemClock, Math.max(0, Math.min(options.periodMs, leftMs)));
     if (leftMs <= options.periodMs) break;
     const failure = await ask(url, options.requestTimeoutMs);
     if (failure === undefined) {

@@ -3,7 +3,7 @@ import { WireFormatError } from '../identity/protobuf-wire.ts';
 import { callUnary } from '../identity/unary-call.ts';
 import { type GrpcStatus, grpcCode } from '../xds/grpc-status.ts';
 import { decodeHealthResponse, encodeHealthRequest, healthCheckPath } from './grpc-health-message.ts';
-import { type ProbeDestination, type ProbeDialer } from './probe-dialer.ts';
+import type { ProbeDestination, ProbeDialer } from './probe-dialer.ts';
 import { ProbeError } from './probe-error.ts';
 
 /** One question to the health service of a gRPC server, without TLS. */

@@ -19,7 +19,7 @@ import {
 } from './http-redirect.ts';
 import { getHttp1, KeptConnections } from './http1-exchange.ts';
 import { closeSession, getHttp2, openSession } from './http2-exchange.ts';
-import { type ProbeDialer } from './probe-dialer.ts';
+import type { ProbeDialer } from './probe-dialer.ts';
 import { ProbeError } from './probe-error.ts';
 
 /** An HTTP probe: a GET whose redirects are followed. */

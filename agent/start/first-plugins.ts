@@ -43,7 +43,7 @@ export class FirstPlugins implements Disposable {
 
   /** Listens on free ports. */
   static async start(): Promise<FirstPlugins> {
-    const files = samplePluginFiles();
+    const files = await samplePluginFiles();
     const web = createWebServer((request, response) => {
       const file = files.get(request.url ?? '');
       response.writeHead(file === undefined ? 404 : 200, { 'content-type': file?.type ?? 'text/plain' });

@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto';
+import { buffer } from 'node:stream/consumers';
 import { gzipSync } from 'node:zlib';
+import { pack } from 'tar-stream';
 
 /** A file of a web server. */
 export interface WebFile {
@@ -17,8 +19,8 @@ export function samplePluginUrls(host: string): { readonly file: string; readonl
 }
 
 /** What a web server and registry has to serve for the sample plugin, by path. */
-export function samplePluginFiles(): ReadonlyMap<string, WebFile> {
-  const layer = gzipSync(tarOf('plugin.wasm', moduleBytes));
+export async function samplePluginFiles(): Promise<ReadonlyMap<string, WebFile>> {
+  const layer = gzipSync(await tarOf('plugin.wasm', moduleBytes));
   const config = Buffer.from('{}');
   const manifest = {
     schemaVersion: 2,
@@ -77,19 +79,10 @@ const moduleBytes = Buffer.concat([
   section(10, Buffer.from('0202000b040041000b', 'hex')),
 ]);
 
-const tarBlockBytes = 512;
-
-/** One file in a ustar archive. */
-function tarOf(name: string, content: Buffer): Buffer {
-  const header = Buffer.alloc(tarBlockBytes);
-  header.write(name, 0);
-  header.write('0000644\0', 100);
-  header.write(`${content.length.toString(8).padStart(11, '0')}\0`, 124);
-  // The checksum is counted with spaces in its own place.
-  header.write('        0', 148);
-  header.write('ustar\x0000', 257, 'latin1');
-  const sum = header.reduce((total, byte) => total + byte, 0);
-  header.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148);
-  const padding = Buffer.alloc(tarBlockBytes - (content.length % tarBlockBytes));
-  return Buffer.concat([header, content, padding, Buffer.alloc(2 * tarBlockBytes)]);
+/** One file in a tar archive. */
+async function tarOf(name: string, content: Buffer): Promise<Buffer> {
+  const archive = pack();
+  archive.entry({ name }, content);
+  archive.finalize();
+  return await buffer(archive);
 }

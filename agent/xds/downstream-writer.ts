@@ -121,11 +121,7 @@ export class DownstreamWriter {
 
   #flush(): void {
     this.#isEndGathered = false;
-    const parts = this.#gathered.take();
-    const isMany = parts.length > 1;
-    if (isMany) this.#stream.cork();
-    for (const part of parts) this.#write(part);
-    if (isMany) this.#stream.uncork();
+    this.#gathered.writeTo(this.#stream, this.#open);
   }
 
   #writeQueue(): void {
@@ -134,14 +130,15 @@ export class DownstreamWriter {
     this.#queue = [];
     this.#queuedBytes = 0;
     for (const message of queue) {
-      for (const part of encodeFrame(message)) this.#write(part);
+      for (const part of encodeFrame(message)) if (this.#open()) this.#stream.write(part);
     }
   }
 
-  #write(part: Uint8Array): void {
+  /** False when nothing may be written any more. The first time it sends the headers. */
+  readonly #open = (): boolean => {
     const stream = this.#stream;
-    if (this.#isFinished || stream.destroyed || stream.closed) return;
+    if (this.#isFinished || stream.destroyed || stream.closed) return false;
     if (!stream.headersSent) stream.respond(responseHeaders, { waitForTrailers: true });
-    stream.write(part);
-  }
+    return true;
+  };
 }

@@ -57,8 +57,10 @@ export class EcdsSubscription {
     if (request.kind === 'sotw') {
       const names = new Set(request.names);
       const isChanged = isFirst || before.symmetricDifference(names).size > 0;
-      if (isChanged) this.#names = names;
-      if (isChanged) this.toldAgain();
+      if (isChanged) {
+        this.#names = names;
+        this.toldAgain();
+      }
       return this.#changed(isChanged);
     }
     const { subscribe, unsubscribe } = request;

@@ -1,3 +1,5 @@
+import type { Writable } from 'node:stream';
+
 /** Relayed bytes that wait to be written together. Nothing is copied. */
 export class GatheredBytes {
   #parts: Buffer[] = [];
@@ -24,11 +26,16 @@ export class GatheredBytes {
     this.#sizeBytes += part.length;
   }
 
-  /** Gives all parts away, in order, and is empty afterwards. */
-  take(): readonly Buffer[] {
+  /** Writes all of it at once, in order; empty afterwards. Where `isOpen` says no, the bytes are dropped. */
+  writeTo(stream: Pick<Writable, 'write' | 'cork' | 'uncork'>, isOpen: () => boolean): void {
     const parts = this.#parts;
-    if (parts.length > 0) this.#parts = [];
+    if (parts.length === 0) return;
+    this.#parts = [];
     this.#sizeBytes = 0;
-    return parts;
+    if (!isOpen()) return;
+    const isMany = parts.length > 1;
+    if (isMany) stream.cork();
+    for (const part of parts) stream.write(part);
+    if (isMany) stream.uncork();
   }
 }

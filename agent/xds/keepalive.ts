@@ -1,5 +1,5 @@
 import type { Http2Session } from 'node:http2';
-import { longestDelayMs } from '../clock.ts';
+import { systemClock } from '../clock.ts';
 
 /** A connection that is silent for `intervalMs` is asked with a PING, and is dead when `timeoutMs` later nothing came. */
 export interface KeepaliveOptions {
@@ -12,9 +12,9 @@ export interface KeepaliveOptions {
 /** What the timer is for. */
 type KeepaliveState =
   /** Until the interval since the last activity is over. */
-  | { readonly kind: 'quiet'; readonly timer: NodeJS.Timeout }
+  | { readonly kind: 'quiet'; readonly timer: Disposable }
   /** A PING is out. */
-  | { readonly kind: 'asked'; readonly timer: NodeJS.Timeout }
+  | { readonly kind: 'asked'; readonly timer: Disposable }
   | { readonly kind: 'stopped' };
 
 /**
@@ -41,14 +41,12 @@ export class Keepalive {
   }
 
   stop(): void {
-    if (this.#state.kind !== 'stopped') clearTimeout(this.#state.timer);
+    if (this.#state.kind !== 'stopped') this.#state.timer[Symbol.dispose]();
     this.#state = { kind: 'stopped' };
   }
 
   #waitQuietly(delayMs: number): KeepaliveState {
-    // Over early where no timer is as long; then it goes on with what is left.
-    const timer = setTimeout(() => this.#onQuietEnd(), Math.min(delayMs, longestDelayMs));
-    return { kind: 'quiet', timer };
+    return { kind: 'quiet', timer: systemClock.schedule(delayMs, () => this.#onQuietEnd()) };
   }
 
   #onQuietEnd(): void {
@@ -65,7 +63,7 @@ export class Keepalive {
     this.#state = this.#waitForAnswer();
     this.#session.ping((error) => {
       if (this.#state.kind !== 'asked') return;
-      clearTimeout(this.#state.timer);
+      this.#state.timer[Symbol.dispose]();
       // An error says that the session ends: its own events tell how.
       if (error === null) this.noteActivity();
       this.#state = this.#waitQuietly(this.#options.intervalMs);
@@ -73,8 +71,7 @@ export class Keepalive {
   }
 
   #waitForAnswer(): KeepaliveState {
-    const delayMs = Math.min(this.#options.timeoutMs, longestDelayMs);
-    return { kind: 'asked', timer: setTimeout(() => this.#onTimeout(), delayMs) };
+    return { kind: 'asked', timer: systemClock.schedule(this.#options.timeoutMs, () => this.#onTimeout()) };
   }
 
   #onTimeout(): void {

@@ -104,7 +104,7 @@ export class UpstreamCall {
   /** Sends one whole message, behind what is relayed. The buffer must not be changed afterwards. */
   write(message: Uint8Array): void {
     this.endChunk();
-    for (const part of encodeFrame(message)) this.#write(part);
+    for (const part of encodeFrame(message)) if (this.#isOpen()) this.#stream.write(part);
   }
 
   /** Adds bytes of Envoy's, framing and all: whole messages, in any parts. They are sent with `endChunk`. */
@@ -114,7 +114,7 @@ export class UpstreamCall {
 
   /** To be called after each chunk of Envoy's: sends all that was relayed of it at once. */
   endChunk(): void {
-    for (const part of this.#gathered.take()) this.#write(part);
+    this.#gathered.writeTo(this.#stream, this.#isOpen);
   }
 
   /** Stops `onData`; istiod may send up to one window more, which stays in memory. */
@@ -131,10 +131,7 @@ export class UpstreamCall {
     this.#finish(undefined);
   }
 
-  #write(part: Uint8Array): void {
-    if (this.#isOver || this.#stream.closed || this.#stream.destroyed) return;
-    this.#stream.write(part);
-  }
+  readonly #isOpen = (): boolean => !this.#isOver && !this.#stream.closed && !this.#stream.destroyed;
 
   #watchSession(): void {
     const session = this.#session;
