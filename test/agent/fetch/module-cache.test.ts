@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { chmod, readFile, rm, writeFile } from 'node:fs/promises';
 import { describe, it } from 'node:test';
 import { promisify } from 'node:util';
+import { poll } from '../../support/polling.ts';
 import { FetchFixture } from './fetch-fixture.ts';
 import { ImageRegistry, ociTarGzip, pullSecret, type StoredManifest } from './image-registry.ts';
 import { pluginLayer, sha256, wasmModule } from './module-bytes.ts';
@@ -333,6 +334,17 @@ describe('the module cache', () => {
     const leaving = fixture.fetch(`${server.url}/m`, { resourceName: 'a' }, stop.signal);
     const staying = fixture.fetch(`${server.url}/m`, { resourceName: 'b' });
     await server.seen('GET /m');
+    // Who has looked in vain has joined the download.
+    const joined = 'cache_lookup_count{hit="false"} 2';
+    await poll(
+      async () => {
+        const samples = await fixture.samples();
+        return samples.includes(joined)
+          ? { done: true, value: undefined }
+          : { done: false, seen: samples.join(', ') };
+      },
+      { what: joined, deadlineMs: 10_000 },
+    );
     stop.abort();
     await assert.rejects(leaving, { code: 'aborted' });
     gate.resolve();
