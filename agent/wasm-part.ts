@@ -35,24 +35,32 @@ export async function openWasmPart(options: {
 }): Promise<WasmPart> {
   const { config, policy, metrics, logRoot } = options;
   const log = logRoot.scope('wasm');
-  const store = await FileBlobStore.open({
-    folder: config.dataFolder,
-    maxTotalBytes: () => policy.current.caps.quotaBytes,
-    onEvicted: (digest) => {
-      metrics.plugins.evicted('quota', 1);
-      source.forget([digest]);
-    },
-    log,
-  });
+  const [store, records, kept] = await Promise.all([
+    FileBlobStore.open({
+      folder: config.dataFolder,
+      maxTotalBytes: () => policy.current.caps.quotaBytes,
+      onEvicted: (digest) => {
+        metrics.plugins.evicted('quota', 1);
+        source.forget([digest]);
+      },
+      log,
+    }),
+    FileRecordIndex.open({
+      path: join(config.dataFolder, cacheRecordsFile),
+      parse: parseCacheRecord,
+      maxEntryCount: maxCacheRecordCount,
+      // `wasm pull` and `cache gc` write it too.
+      isShared: true,
+      log,
+    }),
+    FileRecordIndex.open({
+      path: join(config.dataFolder, lastKnownGoodFile),
+      parse: parseKeptConfig,
+      maxEntryCount: maxKeptConfigCount,
+      log,
+    }),
+  ]);
   metrics.plugins.watchCache(() => ({ sizeBytes: store.totalBytes, limitBytes: store.limitBytes }));
-  const records = await FileRecordIndex.open({
-    path: join(config.dataFolder, cacheRecordsFile),
-    parse: parseCacheRecord,
-    maxEntryCount: maxCacheRecordCount,
-    // `wasm pull` and `cache gc` write it too.
-    isShared: true,
-    log,
-  });
   const source = new CachedModuleSource({
     config,
     store,
@@ -60,12 +68,6 @@ export async function openWasmPart(options: {
     metrics,
     log,
     settings: fetchRules(() => policy.current),
-  });
-  const kept = await FileRecordIndex.open({
-    path: join(config.dataFolder, lastKnownGoodFile),
-    parse: parseKeptConfig,
-    maxEntryCount: maxKeptConfigCount,
-    log,
   });
   // Before the first purge and the first download: what it pins must not make room for others.
   const preflight = new ModulePreflight({
