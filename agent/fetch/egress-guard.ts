@@ -1,7 +1,7 @@
 import type { LookupAddress } from 'node:dns';
 import { lookup as systemLookup } from 'node:dns';
-import { type BlockList, isIPv4, isIPv6, type LookupFunction } from 'node:net';
-import { addressSet, bareHost, canonicalIp, embeddedIpv4, ipFamily } from './ip-literal.ts';
+import { isIPv4, isIPv6, type LookupFunction } from 'node:net';
+import { type AddressSet, addressSet, bareHost, canonicalIp, embeddedIpv4, ipFamily } from './ip-literal.ts';
 import { FetchError } from './types.ts';
 
 /** One address range. */
@@ -36,7 +36,7 @@ export function parseCidr(item: string): Cidr | undefined {
 }
 
 interface BlockRule {
-  readonly addresses: BlockList;
+  readonly addresses: AddressSet;
   /** Follows `resolved IP <ip>`: the stock agent's words. */
   readonly finding: string;
   readonly advice: string;

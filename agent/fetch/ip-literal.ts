@@ -64,12 +64,31 @@ export function ipFamily(canonical: string): 'ipv4' | 'ipv6' {
   return isIPv4(canonical) ? 'ipv4' : 'ipv6';
 }
 
-/** A set of addresses from CIDR texts that are known to be good. */
-export function addressSet(cidrs: readonly string[]): BlockList {
+/** Addresses that are asked for by family. */
+export interface AddressSet {
+  check(ip: string, family: 'ipv4' | 'ipv6'): boolean;
+}
+
+/**
+ * A set of addresses from CIDR texts that are known to be good. Node's lists take longer to fill than to ask: that of a
+ * family is filled when it is asked first.
+ */
+export function addressSet(cidrs: readonly string[]): AddressSet {
+  const lists = new Map<'ipv4' | 'ipv6', BlockList>();
+  return {
+    check(ip, family) {
+      const list = lists.get(family) ?? blockList(cidrs, family);
+      lists.set(family, list);
+      return list.check(ip, family);
+    },
+  };
+}
+
+function blockList(cidrs: readonly string[], family: 'ipv4' | 'ipv6'): BlockList {
   const list = new BlockList();
   for (const cidr of cidrs) {
     const [network = '', prefix] = cidr.split('/');
-    list.addSubnet(network, Number(prefix), ipFamily(network));
+    if (ipFamily(network) === family) list.addSubnet(network, Number(prefix), family);
   }
   return list;
 }
@@ -104,7 +123,7 @@ export function isInternalLiteral(host: string): boolean {
   return isIn(internal, host);
 }
 
-function isIn(list: BlockList, host: string): boolean {
+function isIn(list: AddressSet, host: string): boolean {
   const ip = canonicalIp(host);
   return ip !== undefined && list.check(ip, ipFamily(ip));
 }

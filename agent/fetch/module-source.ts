@@ -132,8 +132,15 @@ export class CachedModuleSource {
 
   /** Loads what the first download needs, once. Never throws. */
   async #warm(): Promise<void> {
-    this.#warming ??= Promise.all([this.#client.warm(), warmManifestParser()]).then(() => undefined);
+    this.#warming ??= this.#warmInTurn();
     await this.#warming;
+  }
+
+  /** A push that has come meanwhile gets its turn: it can make do with the client until it has a manifest. */
+  async #warmInTurn(): Promise<void> {
+    await this.#client.warm();
+    await new Promise((resolve) => setImmediate(resolve));
+    await warmManifestParser();
   }
 
   /** Forgets modules that the store has deleted; to be called at each purge, also when it deleted nothing. */

@@ -212,25 +212,24 @@ const callbackRowsByAbi: Readonly<Record<AbiVersion, readonly ExportRow[]>> = {
 const sinceGoSdk = 'Envoy 1.33 (proxy-wasm-cpp-host of December 2024)';
 const sinceAllWasi = 'an Envoy with proxy-wasm-cpp-host of April 2026 or later (1.40 has it, 1.36 has not)';
 
-const hostFunctions: Readonly<Record<AbiVersion, ReadonlyMap<string, HostFunction>>> = {
-  '0_1_0': hostTable('0_1_0'),
-  '0_2_0': hostTable('0_2_0'),
-  '0_2_1': hostTable('0_2_1'),
-};
+/** Made when they are asked for: a pod's modules are mostly of one version. */
+const hostTables = new Map<AbiVersion, ReadonlyMap<string, HostFunction>>();
 
 /** The host function behind `module.name` for modules of this ABI version; undefined when Envoy has none. */
 export function hostFunction(abi: AbiVersion, module: string, name: string): HostFunction | undefined {
-  return hostFunctions[abi].get(`${module}.${name}`);
+  return allHostFunctions(abi).get(`${module}.${name}`);
 }
 
 /** Every host function for modules of this ABI version, by `module.name`. */
 export function allHostFunctions(abi: AbiVersion): ReadonlyMap<string, HostFunction> {
-  return hostFunctions[abi];
+  const table = hostTables.get(abi) ?? hostTable(abi);
+  hostTables.set(abi, table);
+  return table;
 }
 
 /** ABI versions under which Envoy does offer `module.name`. */
 export function abiVersionsWith(module: string, name: string): readonly AbiVersion[] {
-  return [...abiVersionExports.values()].filter((abi) => hostFunctions[abi].has(`${module}.${name}`));
+  return [...abiVersionExports.values()].filter((abi) => allHostFunctions(abi).has(`${module}.${name}`));
 }
 
 /**
