@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer';
-import { readFields, WireFormatError } from '../identity/protobuf-wire.ts';
+import { readFields, WireFormatError } from '../../proto/wire.ts';
 import { DnsError } from './dns-error.ts';
 
 /** Type URL of the DNS table (NDS). */

@@ -1,4 +1,4 @@
-import { MessageWriter, readFields } from '../identity/protobuf-wire.ts';
+import { MessageWriter, readFields } from '../../proto/wire.ts';
 
 /** The health service of gRPC (grpc-proto `grpc/health/v1/health.proto`). */
 export const healthCheckPath = '/grpc.health.v1.Health/Check';

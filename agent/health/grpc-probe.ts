@@ -1,5 +1,5 @@
+import { WireFormatError } from '../../proto/wire.ts';
 import { formatHostPort } from '../config/host-port.ts';
-import { WireFormatError } from '../identity/protobuf-wire.ts';
 import { callUnary } from '../identity/unary-call.ts';
 import { type GrpcStatus, grpcCode } from '../xds/grpc-status.ts';
 import { decodeHealthResponse, encodeHealthRequest, healthCheckPath } from './grpc-health-message.ts';

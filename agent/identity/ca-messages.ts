@@ -1,4 +1,4 @@
-import { MessageWriter, readFields } from './protobuf-wire.ts';
+import { MessageWriter, readFields } from '../../proto/wire.ts';
 
 /** `IstioCertificateRequest` (istio/api `security/v1alpha1/ca.proto`). */
 export interface SigningRequest {

@@ -1,5 +1,5 @@
+import { MessageWriter, readFields, WireFormatError } from '../../proto/wire.ts';
 import type { KeyProvider } from '../config/identity-config.ts';
-import { MessageWriter, readFields, WireFormatError } from './protobuf-wire.ts';
 
 /** `type_url` of every response and resource of SDS. */
 export const secretTypeUrl = 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret';

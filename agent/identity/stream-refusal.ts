@@ -1,7 +1,7 @@
+import { WireFormatError } from '../../proto/wire.ts';
 import { describeError } from '../log.ts';
 import type { FrameFault } from '../xds/frames.ts';
 import { type GrpcStatus, grpcCode } from '../xds/grpc-status.ts';
-import { WireFormatError } from './protobuf-wire.ts';
 
 /** Nothing is answered on a stream any more; code and message are for the client. */
 export class StreamRefusal extends Error {

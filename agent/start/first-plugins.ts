@@ -8,19 +8,18 @@ import {
   type ServerHttp2Stream,
 } from 'node:http2';
 import { type AddressInfo, connect, type Server } from 'node:net';
-import {
-  decodeDeltaRequest,
-  decodeDeltaResponse,
-  encodeDeltaRequest,
-  makeDeltaRequest,
-} from '../../proto/codec.ts';
 import { typeUrls } from '../../proto/type-urls.ts';
+import { MessageWriter, messageIn } from '../../proto/wire.ts';
 import { encodeFrame, FrameSplitter } from '../xds/frames.ts';
 import { methodPaths } from '../xds/request-metadata.ts';
 import { samplePluginFiles, samplePluginUrls } from './sample-plugin.ts';
 
 const pluginName = 'first.plugin';
 const maxMessageBytes = 1024 * 1024;
+
+// Of DeltaDiscoveryRequest and DeltaDiscoveryResponse.
+const requestFields = { typeUrl: 2, subscribe: 3, nonce: 6 } as const;
+const responseFields = { version: 1, resources: 2, typeUrl: 4, nonce: 5 } as const;
 
 /**
  * What a pod with plugins meets, on loopback: a control plane without TLS, a web server that is a registry too, and
@@ -86,21 +85,23 @@ export class FirstPlugins implements Disposable {
     });
     stream.on('error', reject);
     stream.on('close', () => reject(new Error('the agent has ended the stream of the first plugins')));
-    const ask = (
-      fields: { readonly resourceNamesSubscribe: string[] } | { readonly responseNonce: string },
-    ) => send(stream, encodeDeltaRequest(makeDeltaRequest({ typeUrl: typeUrls.extensionConfig, ...fields })));
+    const ask = (field: number, text: string) =>
+      send(
+        stream,
+        new MessageWriter().text(requestFields.typeUrl, typeUrls.extensionConfig).text(field, text).finish(),
+      );
     let answeredCount = 0;
     onMessage(stream, (message) => {
-      const text = Buffer.from(message).toString('latin1');
+      const text = message.toString('latin1');
       if (!text.includes(typeUrls.httpWasm)) {
         reject(new Error(`the agent refuses the plugin ${this.#urls[answeredCount]}: ${text}`));
         return;
       }
-      ask({ responseNonce: decodeDeltaResponse(message).nonce });
+      ask(requestFields.nonce, textIn(message, responseFields.nonce));
       answeredCount += 1;
       if (answeredCount === this.#urls.length) resolve();
     });
-    ask({ resourceNamesSubscribe: [pluginName] });
+    ask(requestFields.subscribe, pluginName);
     try {
       await promise;
     } finally {
@@ -115,7 +116,8 @@ export class FirstPlugins implements Disposable {
     stream.respond({ ':status': 200, 'content-type': 'application/grpc' });
     onMessage(stream, (message) => {
       const url = this.#urls[this.#pushCount];
-      if (decodeDeltaRequest(message).typeUrl !== typeUrls.extensionConfig || url === undefined) return;
+      const isForPlugins = textIn(message, requestFields.typeUrl) === typeUrls.extensionConfig;
+      if (!isForPlugins || url === undefined) return;
       this.#pushCount += 1;
       send(stream, pluginResponse(url, String(this.#pushCount)));
     });
@@ -130,7 +132,7 @@ function send(stream: ClientHttp2Stream | ServerHttp2Stream, message: Uint8Array
   for (const part of encodeFrame(message)) stream.write(part);
 }
 
-function onMessage(stream: ClientHttp2Stream | ServerHttp2Stream, take: (message: Uint8Array) => void): void {
+function onMessage(stream: ClientHttp2Stream | ServerHttp2Stream, take: (message: Buffer) => void): void {
   let parts: Buffer[] = [];
   const splitter = new FrameSplitter({
     maxMessageBytes,
@@ -145,30 +147,28 @@ function onMessage(stream: ClientHttp2Stream | ServerHttp2Stream, take: (message
   stream.on('data', (chunk: Buffer) => splitter.push(chunk));
 }
 
+function textIn(message: Buffer, field: number): string {
+  return messageIn(message, field)?.toString('utf8') ?? '';
+}
+
 /** An encoded `DeltaDiscoveryResponse` with one plugin, as istiod makes it of a WasmPlugin. */
 function pluginResponse(url: string, version: string): Buffer {
-  const timeout = Buffer.from([0x08, 30]);
-  const remote = field(1, field(1, url), field(2, '_'), field(3, timeout));
-  const vm = field(3, field(2, 'envoy.wasm.runtime.v8'), field(3, field(2, remote)));
-  const settings = anyOf('type.googleapis.com/google.protobuf.StringValue', field(1, `{"v":${version}}`));
-  const filter = anyOf(typeUrls.httpWasm, field(1, field(1, pluginName), vm, field(4, settings)));
-  const config = anyOf(typeUrls.extensionConfig, field(1, pluginName), field(2, filter));
-  const resource = field(2, field(3, pluginName), field(1, version), field(2, config));
-  return Buffer.concat([field(1, version), resource, field(4, typeUrls.extensionConfig), field(5, version)]);
-}
-
-function anyOf(typeUrl: string, ...value: readonly Buffer[]): Buffer {
-  return Buffer.concat([field(1, typeUrl), field(2, ...value)]);
-}
-
-const lengthDelimited = 2;
-
-/** A length-delimited field of a protobuf message, of at most 16 KiB. */
-function field(number: number, ...contents: readonly (string | Buffer)[]): Buffer {
-  const content = Buffer.concat(
-    contents.map((part) => (typeof part === 'string' ? Buffer.from(part) : part)),
-  );
-  const { length } = content;
-  const size = length < 0x80 ? [length] : [(length & 0x7f) | 0x80, length >> 7];
-  return Buffer.concat([Buffer.from([(number << 3) | lengthDelimited, ...size]), content]);
+  const message = () => new MessageWriter();
+  const anyOf = (typeUrl: string, value: MessageWriter) => message().text(1, typeUrl).message(2, value);
+  const timeout = message().varint(1, 30);
+  const remote = message().message(1, message().text(1, url).text(2, '_').message(3, timeout));
+  const code = message().message(2, remote);
+  const vm = message().text(2, 'envoy.wasm.runtime.v8').message(3, code);
+  const text = message().text(1, `{"v":${version}}`);
+  const settings = anyOf('type.googleapis.com/google.protobuf.StringValue', text);
+  const plugin = message().text(1, pluginName).message(3, vm).message(4, settings);
+  const filter = anyOf(typeUrls.httpWasm, message().message(1, plugin));
+  const config = anyOf(typeUrls.extensionConfig, message().text(1, pluginName).message(2, filter));
+  const resource = message().text(3, pluginName).text(1, version).message(2, config);
+  return message()
+    .text(responseFields.version, version)
+    .message(responseFields.resources, resource)
+    .text(responseFields.typeUrl, typeUrls.extensionConfig)
+    .text(responseFields.nonce, version)
+    .finish();
 }

@@ -1,10 +1,19 @@
 import type { ConversionResult } from '../../metrics/wasm-metrics.ts';
-import * as codec from '../../proto/codec.ts';
+import { type AnyMessage, readAny, writeAny } from '../../proto/any-message.ts';
 import { typeUrls } from '../../proto/type-urls.ts';
+import { asBuffer, bytesTags, exchangeField, FieldCursor, joined } from '../../proto/wire.ts';
 import type { ModuleRequest } from '../fetch/types.ts';
 import { describeError } from '../log.ts';
 import { type FallbackAction, fallbackFilter } from './fallback-filter.ts';
-import { readDirectives, stripAgentKeys } from './vm-environment.ts';
+import { loadedJsonFilters } from './json-filters.ts';
+import { isAgentKey, readDirectives } from './vm-environment.ts';
+import {
+  changedFilter,
+  type DataSource,
+  type FilterKind,
+  readWasmConfig,
+  type WasmConfig,
+} from './wasm-config.ts';
 
 /**
  * What is to be done with one extension config. All bytes are encoded `TypedExtensionConfig` messages. A fallback is made
@@ -70,8 +79,20 @@ export type LocalCode =
 /** Deadline when the config gives none (istio/istio `pkg/wasm/cache.go`). */
 const defaultTimeoutMs = 5_000;
 
+/** One `TypedExtensionConfig`. */
+interface ExtensionConfig {
+  readonly name: string;
+  readonly typedConfig: AnyMessage | undefined;
+  /** The whole message. */
+  readonly bytes: Buffer;
+}
+
+// Field numbers: Envoy API `envoy/config/core/v3/extension.proto`.
+const configFields = { name: 1, typedConfig: 2 } as const;
+const configTags = bytesTags(configFields);
+
 /** Decides what to do with one resource of an ECDS response. Pure; never throws for bad bytes. */
-export function planExtensionConfig(resource: codec.Any): ExtensionPlan {
+export function planExtensionConfig(resource: AnyMessage): ExtensionPlan {
   const refuse = (name: string, reason: string): ExtensionPlan => ({
     kind: 'refused',
     name,
@@ -83,9 +104,9 @@ export function planExtensionConfig(resource: codec.Any): ExtensionPlan {
   if (resource.typeUrl !== typeUrls.extensionConfig) {
     return refuse('', `resource has type ${resource.typeUrl}, expected ${typeUrls.extensionConfig}`);
   }
-  let config: codec.TypedExtensionConfig;
+  let config: ExtensionConfig;
   try {
-    config = codec.decodeExtensionConfig(resource.value);
+    config = readExtensionConfig(asBuffer(resource.value));
   } catch (error) {
     const reason = `extension config does not decode: ${describeError(error)}`;
     return refuse(nameAtStart(resource.value), reason);
@@ -101,19 +122,31 @@ export function planExtensionConfig(resource: codec.Any): ExtensionPlan {
     case 'broken':
       return refuseWithFallback(config, filter.filterKind, 'deny', filter.reason, 'unmarshal_failure');
     case 'wasm':
-      return planWasm(config, filter.filterKind, filter.filter, resource.value);
+      return planWasm(config, filter);
     default:
       return filter satisfies never;
   }
+}
+
+/** Throws WireFormatError. */
+function readExtensionConfig(bytes: Buffer): ExtensionConfig {
+  const cursor = new FieldCursor(bytes);
+  let name = '';
+  const typedConfig: Buffer[] = [];
+  for (let tag = cursor.next(); tag !== 0; tag = cursor.next()) {
+    if (tag === configTags.name) name = cursor.text();
+    else if (tag === configTags.typedConfig) typedConfig.push(cursor.bytes());
+  }
+  const any = joined(typedConfig);
+  return { name, typedConfig: any && readAny(any), bytes };
 }
 
 /** Part of the names of all messages that configure Wasm, of whatever kind of filter. */
 const wasmTypePart = '.wasm.v3.';
 
 /** Also in JSON and under type URLs of an unusual prefix: types are always named by their texts. */
-function namesWasm({ typeUrl, value }: codec.Any): boolean {
-  if (typeUrl.includes(wasmTypePart)) return true;
-  return Buffer.from(value.buffer, value.byteOffset, value.byteLength).includes(wasmTypePart);
+function namesWasm({ typeUrl, value }: AnyMessage): boolean {
+  return typeUrl.includes(wasmTypePart) || asBuffer(value).includes(wasmTypePart);
 }
 
 /** Tag of `TypedExtensionConfig.name`: field 1, length-delimited. */
@@ -138,34 +171,43 @@ function nameAtStart(bytes: Uint8Array): string {
   }
 }
 
+/** A Wasm filter as it came, in protobuf's binary form. */
+interface WasmFilter {
+  readonly filterKind: FilterKind;
+  readonly bytes: Buffer;
+  readonly config: WasmConfig;
+}
+
 type FilterReading =
   | { readonly kind: 'other' }
-  | { readonly kind: 'broken'; readonly filterKind: codec.FilterKind; readonly reason: string }
-  | { readonly kind: 'wasm'; readonly filterKind: codec.FilterKind; readonly filter: codec.WasmFilter };
+  | { readonly kind: 'broken'; readonly filterKind: FilterKind; readonly reason: string }
+  | ({ readonly kind: 'wasm' } & WasmFilter);
 
-const filterKindByTypeUrl: ReadonlyMap<string, codec.FilterKind> = new Map([
+const filterKindByTypeUrl: ReadonlyMap<string, FilterKind> = new Map([
   [typeUrls.httpWasm, 'http'],
   [typeUrls.networkWasm, 'network'],
 ]);
 
-function readFilter(typedConfig: codec.Any): FilterReading {
-  const direct = filterKindByTypeUrl.get(typedConfig.typeUrl);
-  if (direct !== undefined) {
-    try {
-      return { kind: 'wasm', filterKind: direct, filter: codec.decodeWasm(direct, typedConfig.value) };
-    } catch (error) {
-      return {
-        kind: 'broken',
-        filterKind: direct,
-        reason: `${direct} Wasm config does not decode: ${describeError(error)}`,
-      };
-    }
-  }
-  const family = structFamily(typedConfig.typeUrl);
-  if (family === undefined) return { kind: 'other' };
-  let struct: ReturnType<typeof codec.decodeTypedStruct>;
+function readFilter(typedConfig: AnyMessage): FilterReading {
+  const filterKind = filterKindByTypeUrl.get(typedConfig.typeUrl);
+  if (filterKind === undefined) return readJsonFilter(typedConfig);
+  const bytes = asBuffer(typedConfig.value);
   try {
-    struct = codec.decodeTypedStruct(family, typedConfig.value);
+    return { kind: 'wasm', filterKind, bytes, config: readWasmConfig(bytes) };
+  } catch (error) {
+    const reason = `${filterKind} Wasm config does not decode: ${describeError(error)}`;
+    return { kind: 'broken', filterKind, reason };
+  }
+}
+
+/** A filter in a TypedStruct. */
+function readJsonFilter({ typeUrl, value }: AnyMessage): FilterReading {
+  const family = structFamily(typeUrl);
+  if (family === undefined) return { kind: 'other' };
+  const json = loadedJsonFilters();
+  let struct: ReturnType<typeof json.decodeTypedStruct>;
+  try {
+    struct = json.decodeTypedStruct(family, value);
   } catch {
     // Which filter it is for cannot be told; Envoy names the fault in its own NACK.
     return { kind: 'other' };
@@ -180,7 +222,8 @@ function readFilter(typedConfig: codec.Any): FilterReading {
     };
   }
   try {
-    return { kind: 'wasm', filterKind, filter: codec.wasmFromJson(filterKind, struct.json) };
+    const bytes = asBuffer(json.wasmFromJson(filterKind, struct.json));
+    return { kind: 'wasm', filterKind, bytes, config: readWasmConfig(bytes) };
   } catch (error) {
     const reason = `TypedStruct does not convert to the ${filterKind} Wasm filter: ${describeError(error)}`;
     return { kind: 'broken', filterKind, reason };
@@ -193,43 +236,39 @@ function structFamily(typeUrl: string): 'udpa' | 'xds' | undefined {
   return undefined;
 }
 
-function planWasm(
-  config: codec.TypedExtensionConfig,
-  kind: codec.FilterKind,
-  filter: codec.WasmFilter,
-  original: Uint8Array,
-): ExtensionPlan {
-  const { name } = config;
-  const plugin = filter.config;
-  const action: FallbackAction = isFailOpen(plugin) ? 'allow' : 'deny';
-  const vm = plugin?.vm.case === 'vmConfig' ? plugin.vm.value : undefined;
-  const code = vm?.code?.specifier;
-  if (vm === undefined || code === undefined || code.case === undefined) {
+function planWasm(extension: ExtensionConfig, filter: WasmFilter): ExtensionPlan {
+  const { name } = extension;
+  const { filterKind, config } = filter;
+  const action: FallbackAction = config.isFailOpen ? 'allow' : 'deny';
+  const { vm } = config;
+  if (vm?.code === undefined) {
     const reason = 'Wasm config names neither remote nor local code (config.vm_config.code is empty)';
-    return refuseWithFallback(config, kind, action, reason, 'unmarshal_failure');
+    return refuseWithFallback(extension, filterKind, action, reason, 'unmarshal_failure');
   }
-  if (code.case === 'local') {
-    const local = localCode(code.value.specifier);
+  const fallback = (): Uint8Array => encodeFallback(extension, filterKind, action);
+  const { code, environment } = vm;
+  if (code.kind === 'local') {
+    const local = localCode(code.source);
+    const hasAgentKeys = [...environment.keys()].some(isAgentKey);
     return {
       kind: 'local',
       name,
       module: localModule(vm.runtime, local),
       code: local,
-      bytes: stripAgentKeys(vm) ? encodeWith(config, kind, codec.encodeWasm(filter)) : original,
+      bytes: hasAgentKeys ? encodeChanged(extension, filter, {}) : extension.bytes,
       fallbackAction: action,
-      fallback: () => encodeFallback(config, kind, action),
+      fallback,
     };
   }
-  const directives = readDirectives(vm);
-  stripAgentKeys(vm);
+  const directives = readDirectives(environment);
   if (directives.pullSecret.kind === 'missing') {
-    const reason = `cannot fetch Wasm module ${plugin?.name ?? name}: missing image pulling secret (istiod does not know the secret, or may not give it to this proxy)`;
-    return refuseWithFallback(config, kind, action, reason, 'fetch_failure');
+    const reason = `cannot fetch Wasm module ${config.name === '' ? name : config.name}: missing image pulling secret (istiod does not know the secret, or may not give it to this proxy)`;
+    return refuseWithFallback(extension, filterKind, action, reason, 'fetch_failure');
   }
-  const httpUri = code.value.httpUri;
+  const { httpUri, sha256 } = code;
   if (httpUri === undefined) {
     const reason = `wasm remote fetch does not have httpUri specified for config ${name}`;
-    return refuseWithFallback(config, kind, action, reason, 'miss_remote_fetch_hint');
+    return refuseWithFallback(extension, filterKind, action, reason, 'miss_remote_fetch_hint');
   }
   return {
     kind: 'fetch',
@@ -237,28 +276,20 @@ function planWasm(
     request: {
       resourceName: name,
       url: httpUri.uri,
-      sha256: code.value.sha256 === '' || code.value.sha256 === 'nil' ? undefined : code.value.sha256,
-      timeoutMs: httpUri.timeout === undefined ? defaultTimeoutMs : durationMs(httpUri.timeout),
+      sha256: sha256 === '' || sha256 === 'nil' ? undefined : sha256,
+      timeoutMs: httpUri.timeoutMs ?? defaultTimeoutMs,
       pullPolicy: directives.pullPolicy,
       pullSecret: directives.pullSecret.kind === 'given' ? directives.pullSecret.text : undefined,
       pluginResourceVersion: directives.pluginResourceVersion,
     },
     fallbackAction: action,
-    fallback: () => encodeFallback(config, kind, action),
-    rewrite: (path) => {
-      codec.setLocalCode(vm, path);
-      return encodeWith(config, kind, codec.encodeWasm(filter));
-    },
+    fallback,
+    rewrite: (codePath) => encodeChanged(extension, filter, { codePath }),
   };
 }
 
 /** Envoy takes the engine that it was built with when none is named, and Istio's is V8. */
 const v8Runtimes: readonly string[] = ['', 'envoy.wasm.runtime.v8'];
-
-type LocalSpecifier = Extract<
-  NonNullable<codec.VmConfig['code']>['specifier'],
-  { readonly case: 'local' }
->['value']['specifier'];
 
 function localModule(runtime: string, code: LocalCode): LocalModule {
   if (!v8Runtimes.includes(runtime)) return { kind: 'unseen' };
@@ -272,58 +303,46 @@ function localModule(runtime: string, code: LocalCode): LocalModule {
   }
 }
 
-function localCode(specifier: LocalSpecifier): LocalCode {
-  switch (specifier.case) {
+function localCode(source: DataSource | undefined): LocalCode {
+  switch (source?.kind) {
     case 'filename':
-      return { kind: 'local', path: specifier.value };
-    case 'inlineBytes':
-      return { kind: 'inline', bytes: specifier.value };
-    case 'inlineString':
-      return { kind: 'inline', bytes: Buffer.from(specifier.value, 'utf8') };
+      return { kind: 'local', path: source.text };
+    case 'bytes':
+      return { kind: 'inline', bytes: source.bytes };
+    case 'string':
+      return { kind: 'inline', bytes: Buffer.from(source.text, 'utf8') };
     // No variable can hold the zero byte that a module begins with: Envoy refuses it.
-    case 'environmentVariable':
+    case 'environment':
     case undefined:
       return { kind: 'inline', bytes: undefined };
     default:
-      return specifier satisfies never;
+      return source satisfies never;
   }
-}
-
-/** `failure_policy` wins; unspecified falls back to the deprecated `fail_open`, which is closed by default. */
-function isFailOpen(plugin: codec.WasmFilter['config']): boolean {
-  if (plugin === undefined) return false;
-  if (plugin.failurePolicy !== codec.FailurePolicy.UNSPECIFIED) {
-    return plugin.failurePolicy === codec.FailurePolicy.FAIL_OPEN;
-  }
-  return plugin.failOpen;
-}
-
-function durationMs(duration: { readonly seconds: bigint; readonly nanos: number }): number {
-  return Math.max(0, Number(duration.seconds) * 1_000 + duration.nanos / 1e6);
 }
 
 const wasmTypeUrls = { http: typeUrls.httpWasm, network: typeUrls.networkWasm } as const;
 
-function encodeWith(
-  config: codec.TypedExtensionConfig,
-  kind: codec.FilterKind,
-  wasm: Uint8Array,
+/** In binary form, whatever it came in, and without keys of the agent. */
+function encodeChanged(
+  extension: ExtensionConfig,
+  { filterKind, bytes }: WasmFilter,
+  change: { readonly codePath?: string },
 ): Uint8Array {
-  return codec.encodeExtensionConfig({ ...config, typedConfig: codec.makeAny(wasmTypeUrls[kind], wasm) });
+  const value = changedFilter(bytes, { ...change, isDropped: isAgentKey });
+  return withTypedConfig(extension, { typeUrl: wasmTypeUrls[filterKind], value });
 }
 
-function encodeFallback(
-  config: codec.TypedExtensionConfig,
-  kind: codec.FilterKind,
-  action: FallbackAction,
-): Uint8Array {
-  const { typeUrl, value } = fallbackFilter(kind, action);
-  return codec.encodeExtensionConfig({ ...config, typedConfig: codec.makeAny(typeUrl, value) });
+function encodeFallback(extension: ExtensionConfig, kind: FilterKind, action: FallbackAction): Uint8Array {
+  return withTypedConfig(extension, fallbackFilter(kind, action));
+}
+
+function withTypedConfig({ bytes }: ExtensionConfig, typedConfig: AnyMessage): Buffer {
+  return exchangeField(bytes, configFields.typedConfig, writeAny(typedConfig).finish());
 }
 
 function refuseWithFallback(
-  config: codec.TypedExtensionConfig,
-  kind: codec.FilterKind,
+  config: ExtensionConfig,
+  kind: FilterKind,
   fallbackAction: FallbackAction,
   reason: string,
   result: ConversionResult,

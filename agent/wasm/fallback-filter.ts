@@ -1,5 +1,6 @@
-import type { FilterKind } from '../../proto/codec.ts';
+import type { AnyMessage } from '../../proto/any-message.ts';
 import { typeUrls } from '../../proto/type-urls.ts';
+import type { FilterKind } from './wasm-config.ts';
 
 /** What stands in for a plugin that cannot be had: `allow` lets all traffic pass, `deny` none. */
 export type FallbackAction = 'allow' | 'deny';
@@ -28,10 +29,7 @@ function statPrefix(tag: number, text: string): Uint8Array {
 }
 
 /** The replacement filter's type and bytes, for `TypedExtensionConfig.typed_config`. The bytes are shared: read only. */
-export function fallbackFilter(
-  kind: FilterKind,
-  action: FallbackAction,
-): { readonly typeUrl: string; readonly value: Uint8Array } {
+export function fallbackFilter(kind: FilterKind, action: FallbackAction): AnyMessage {
   return {
     typeUrl: kind === 'http' ? typeUrls.httpRbac : typeUrls.networkRbac,
     value: filterBytes[kind][action],

@@ -21,6 +21,7 @@ import { RejectedConfigs } from './rejected-configs.ts';
 import {
   type ConfigEnvelope,
   isAckTrue,
+  type ResponseShell,
   type RolloutEffect,
   type RolloutEvent,
   type RolloutState,
@@ -118,11 +119,7 @@ export class PluginRollouts {
   }
 
   /** Takes all resources of one response of istiod. */
-  push(
-    response: ConfigEnvelope['response'],
-    version: string,
-    resources: readonly PushedResource[],
-  ): TakenPush {
+  push(response: ResponseShell, resources: readonly PushedResource[]): TakenPush {
     this.#pushCounter += 1;
     const push = this.#pushCounter;
     const startedAtMs = this.#now();
@@ -133,7 +130,7 @@ export class PluginRollouts {
         this.#options.log.error('extension config cannot be used', { name: place, reason });
       }
       const conversions = named.map(async ({ name, plan, wrapper }) => {
-        const started = this.#start(name, push, plan, { version, response, wrapper });
+        const started = this.#start(name, push, plan, { response, wrapper });
         // Now that the new fetch has joined what it may join.
         this.#work.endRechecks(name, push);
         return started;

@@ -61,7 +61,7 @@ export function takeConfig(
     ...plugin.record,
     plan: plan.kind,
     pushedAtMs: nowMs,
-    version: envelope.version,
+    version: envelope.response.version,
     url: plan.kind === 'fetch' ? presentUrl(plan.request.url) : undefined,
     module: undefined,
     fetchDurationMs: undefined,

@@ -1,11 +1,12 @@
-import type { Any, Resource } from '../../proto/codec.ts';
+import type { AnyMessage } from '../../proto/any-message.ts';
 import { type ExtensionPlan, planExtensionConfig } from './extension-plan.ts';
+import type { ResourceShell } from './rollout.ts';
 
 /** One resource of a push. */
 export interface PushedResource {
-  readonly any: Any;
+  readonly any: AnyMessage;
   /** Delta: the wrapper it came in, whose name is the one that Envoy has asked for. */
-  readonly wrapper: Resource | undefined;
+  readonly wrapper: ResourceShell | undefined;
   /** Tells which one it is where it has no name that could be read. */
   readonly place: string;
 }
@@ -14,7 +15,7 @@ export interface PushedResource {
 export interface NamedPlan {
   readonly name: string;
   readonly plan: ExtensionPlan;
-  readonly wrapper: Resource | undefined;
+  readonly wrapper: ResourceShell | undefined;
 }
 
 /** A resource that is refused, without a name under which that could be told. */

@@ -1,15 +1,28 @@
 /** What is known of one extension config on its way from istiod to Envoy, what may happen to it, and what is then done. */
-import type { DeltaDiscoveryResponse, DiscoveryResponse, Resource } from '../../proto/codec.ts';
 import type { JudgedModule } from './judged-module.ts';
+
+/** A response without its resources, names of removed ones, and nonce. */
+export interface ResponseShell {
+  /** Which of the two forms of the protocol it is of. */
+  readonly kind: 'sotw' | 'delta';
+  /** `version_info` or `system_version_info`. */
+  readonly version: string;
+  /** All its other fields, encoded, the version among them. */
+  readonly fields: Uint8Array;
+}
+
+/** Delta: the wrapper of a resource, without the config in it. */
+export interface ResourceShell {
+  readonly name: string;
+  /** All its other fields, encoded, the name among them. */
+  readonly fields: Uint8Array;
+}
 
 /** What a config came in, so that it can go down, and again later, as istiod wrapped it. */
 export interface ConfigEnvelope {
-  /** `version_info` or `system_version_info` of the response. */
-  readonly version: string;
-  /** The response without its resources and names of removed ones. */
-  readonly response: DiscoveryResponse | DeltaDiscoveryResponse;
-  /** Delta: the resource's wrapper; its `resource` field is replaced when sent. */
-  readonly wrapper: Resource | undefined;
+  readonly response: ResponseShell;
+  /** Delta only. */
+  readonly wrapper: ResourceShell | undefined;
 }
 
 /** An encoded `TypedExtensionConfig` and what it needs on disk. */

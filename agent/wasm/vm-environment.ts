@@ -1,4 +1,3 @@
-import type { VmConfig } from '../../proto/codec.ts';
 import type { PullPolicy } from '../fetch/types.ts';
 
 /** Keys that istiod writes for the agent, never for the VM. All are removed before Envoy sees the config. */
@@ -18,9 +17,8 @@ export interface AgentDirectives {
 }
 
 /** Reads the directives; unknown policy text is unspecified (istio/istio `pkg/wasm/convert.go`). */
-export function readDirectives(vm: VmConfig): AgentDirectives {
-  const environment = vm.environmentVariables?.keyValues ?? {};
-  const secret = environment[pullSecretKey];
+export function readDirectives(environment: ReadonlyMap<string, string>): AgentDirectives {
+  const secret = environment.get(pullSecretKey);
   return {
     pullSecret:
       secret === undefined
@@ -28,8 +26,8 @@ export function readDirectives(vm: VmConfig): AgentDirectives {
         : secret === ''
           ? { kind: 'missing' }
           : { kind: 'given', text: secret },
-    pullPolicy: parsePullPolicy(environment[pullPolicyKey]),
-    pluginResourceVersion: environment[resourceVersionKey] ?? '',
+    pullPolicy: parsePullPolicy(environment.get(pullPolicyKey)),
+    pluginResourceVersion: environment.get(resourceVersionKey) ?? '',
   };
 }
 
@@ -39,16 +37,7 @@ function parsePullPolicy(text: string | undefined): PullPolicy {
   return 'unspecified';
 }
 
-/** Removes every agent key from the config, in place. True when there was one. */
-export function stripAgentKeys(vm: VmConfig): boolean {
-  const environment = vm.environmentVariables;
-  if (environment === undefined) return false;
-  const keys = Object.keys(environment.keyValues);
-  const agentKeys = keys.filter((key) => key.startsWith(agentKeyPrefix));
-  if (agentKeys.length === 0) return false;
-  for (const key of agentKeys) delete environment.keyValues[key];
-  const isEmpty = agentKeys.length === keys.length && environment.hostEnvKeys.length === 0;
-  // A message that carries fields we do not know stays, so that they do.
-  if (isEmpty && environment.$unknown === undefined) delete vm.environmentVariables;
-  return true;
+/** True for keys that Envoy must not see. */
+export function isAgentKey(key: string): boolean {
+  return key.startsWith(agentKeyPrefix);
 }

@@ -1,7 +1,17 @@
-import * as codec from '../../proto/codec.ts';
+import { type AnyMessage, readAny, writeAny } from '../../proto/any-message.ts';
 import { typeUrls } from '../../proto/type-urls.ts';
+import {
+  asBuffer,
+  bytesTags,
+  exchangeField,
+  exchangeFields,
+  FieldCursor,
+  joined,
+  MessageWriter,
+} from '../../proto/wire.ts';
 import type { PushedResource } from '../wasm/pushed-resources.ts';
-import type { ConfigEnvelope, Offer } from '../wasm/rollout.ts';
+import type { Offer, ResourceShell, ResponseShell } from '../wasm/rollout.ts';
+import { grpcCode } from './grpc-status.ts';
 import type { StreamKind } from './interceptor.ts';
 
 /** A response of istiod, the same for both forms of the protocol. */
@@ -12,8 +22,8 @@ export interface UpstreamPush {
   readonly resources: readonly PushedResource[];
   /** Delta only. */
   readonly removedNames: readonly string[];
-  /** The response without resources and removed names: what each part is sent in. */
-  readonly response: ConfigEnvelope['response'];
+  /** What each part of the response is sent in. */
+  readonly response: ResponseShell;
 }
 
 /** A request of Envoy, the same for both forms. */
@@ -22,13 +32,8 @@ export type DownstreamRequest = {
   /** Envoy's own text of a NACK. */
   readonly failure: string | undefined;
 } & (
-  | { readonly kind: 'sotw'; readonly names: readonly string[]; readonly message: codec.DiscoveryRequest }
-  | {
-      readonly kind: 'delta';
-      readonly subscribe: readonly string[];
-      readonly unsubscribe: readonly string[];
-      readonly message: codec.DeltaDiscoveryRequest;
-    }
+  | { readonly kind: 'sotw'; readonly version: string; readonly names: readonly string[] }
+  | { readonly kind: 'delta'; readonly subscribe: readonly string[]; readonly unsubscribe: readonly string[] }
 );
 
 /** What istiod is answered for a push. */
@@ -43,7 +48,10 @@ export interface UpstreamVerdict {
   readonly failure: string | undefined;
 }
 
-/** The two forms of the protocol, as far as ECDS needs them. Decoders throw on bytes that are not the message. */
+/**
+ * The two forms of the protocol, as far as ECDS needs them. Decoders throw WireFormatError on bytes that are not the
+ * message. What is passed on is spliced, so that fields of newer peers go with it.
+ */
 export interface EcdsDialect {
   decodeResponse(bytes: Uint8Array): UpstreamPush;
   decodeRequest(bytes: Uint8Array): DownstreamRequest;
@@ -51,136 +59,199 @@ export interface EcdsDialect {
   /** A response without resources; delta: with the names of removed ones. */
   encodeNotice(push: UpstreamPush, removedNames: readonly string[], nonce: string): Uint8Array;
   encodeVerdict(verdict: UpstreamVerdict): Uint8Array;
+  /**
+   * A request that only changes the subscription, as it goes to istiod: without Envoy's nonce, which is ours, and its
+   * verdict. State of the world repeats istiod's own nonce and version there.
+   */
+  encodeSubscription(
+    request: Uint8Array,
+    latest: { readonly nonce: string; readonly version: string } | undefined,
+  ): Uint8Array;
 }
 
 const ecdsTypeUrl = typeUrls.extensionConfig;
 
+// Field numbers: Envoy API `envoy/service/discovery/v3/discovery.proto`, `google/rpc/status.proto`.
+const responseFields = { version: 1, resources: 2, typeUrl: 4, nonce: 5, removed: 6 } as const;
+const resourceFields = { config: 2, name: 3 } as const;
+const sotwRequestFields = { version: 1, names: 3, typeUrl: 4, nonce: 5, failure: 6 } as const;
+const deltaRequestFields = { typeUrl: 2, subscribe: 3, unsubscribe: 4, nonce: 6, failure: 7 } as const;
+const statusFields = { code: 1, message: 2 } as const;
+const responseTags = bytesTags(responseFields);
+const resourceTags = bytesTags(resourceFields);
+const sotwRequestTags = bytesTags(sotwRequestFields);
+const deltaRequestTags = bytesTags(deltaRequestFields);
+const statusTags = bytesTags(statusFields);
+
+const nothing = Buffer.alloc(0);
+
 const sotw: EcdsDialect = {
-  decodeResponse(bytes) {
-    const response = codec.decodeResponse(bytes);
-    const resources = response.resources.map((any, index) => ({
-      any,
-      wrapper: undefined,
-      place: `resource ${index} of version ${response.versionInfo}`,
-    }));
-    return {
-      typeUrl: response.typeUrl,
-      version: response.versionInfo,
-      nonce: response.nonce,
-      resources,
-      removedNames: [],
-      response: { ...response, resources: [] },
-    };
-  },
+  decodeResponse: (bytes) => decodeResponse('sotw', asBuffer(bytes)),
   decodeRequest(bytes) {
-    const message = codec.decodeRequest(bytes);
-    const { responseNonce: nonce, resourceNames: names } = message;
-    return { kind: 'sotw', nonce, failure: message.errorDetail?.message, names, message };
+    const cursor = new FieldCursor(asBuffer(bytes));
+    let version = '';
+    let nonce = '';
+    let failure: string | undefined;
+    const names: string[] = [];
+    for (let tag = cursor.next(); tag !== 0; tag = cursor.next()) {
+      if (tag === sotwRequestTags.names) names.push(cursor.text());
+      else if (tag === sotwRequestTags.nonce) nonce = cursor.text();
+      else if (tag === sotwRequestTags.version) version = cursor.text();
+      else if (tag === sotwRequestTags.failure) failure = readFailure(cursor.bytes(), failure);
+    }
+    return { kind: 'sotw', nonce, failure, version, names };
   },
   encodeOffer({ config }, nonce) {
-    return codec.encodeResponse({
-      ...asSotw(config.envelope.response),
-      resources: [codec.makeAny(ecdsTypeUrl, config.bytes)],
-      nonce,
-    });
+    return response('sotw', config.envelope.response, nonce)
+      .message(responseFields.resources, writeAny({ typeUrl: ecdsTypeUrl, value: config.bytes }))
+      .finish();
   },
-  encodeNotice(push, _removedNames, nonce) {
-    return codec.encodeResponse({ ...asSotw(push.response), nonce });
-  },
+  encodeNotice: (push, _removedNames, nonce) => response('sotw', push.response, nonce).finish(),
   encodeVerdict({ nonce, version, names, failure, typeUrl = ecdsTypeUrl }) {
-    const answer = { typeUrl, versionInfo: version, resourceNames: [...names], responseNonce: nonce };
-    return codec.encodeRequest(
-      codec.makeRequest(
-        failure === undefined ? answer : { ...answer, errorDetail: codec.makeErrorDetail(failure) },
-      ),
-    );
+    const fields = sotwRequestFields;
+    const writer = new MessageWriter();
+    if (version !== '') writer.text(fields.version, version);
+    for (const name of names) writer.text(fields.names, name);
+    return writeAnswer(writer, fields, { typeUrl, nonce, failure });
+  },
+  encodeSubscription(request, latest) {
+    const fields = sotwRequestFields;
+    const version = latest?.version;
+    const message = asBuffer(request);
+    const versioned =
+      version === undefined
+        ? message
+        : exchangeField(message, fields.version, version === '' ? undefined : Buffer.from(version));
+    const nonce = latest?.nonce ?? '';
+    const unanswered = exchangeField(versioned, fields.failure, undefined);
+    return exchangeField(unanswered, fields.nonce, nonce === '' ? undefined : Buffer.from(nonce));
   },
 };
 
 const delta: EcdsDialect = {
-  decodeResponse(bytes) {
-    const response = codec.decodeDeltaResponse(bytes);
-    const resources = response.resources.map((wrapper, index) => ({
-      any: wrapper.resource ?? codec.makeAny('', new Uint8Array()),
-      wrapper,
-      place: `resource ${index} of version ${response.systemVersionInfo}`,
-    }));
-    return {
-      typeUrl: response.typeUrl,
-      version: response.systemVersionInfo,
-      nonce: response.nonce,
-      resources,
-      removedNames: response.removedResources,
-      response: { ...response, resources: [], removedResources: [] },
-    };
-  },
+  decodeResponse: (bytes) => decodeResponse('delta', asBuffer(bytes)),
   decodeRequest(bytes) {
-    const message = codec.decodeDeltaRequest(bytes);
-    return {
-      kind: 'delta',
-      nonce: message.responseNonce,
-      failure: message.errorDetail?.message,
-      subscribe: message.resourceNamesSubscribe,
-      unsubscribe: message.resourceNamesUnsubscribe,
-      message,
-    };
+    const cursor = new FieldCursor(asBuffer(bytes));
+    let nonce = '';
+    let failure: string | undefined;
+    const subscribe: string[] = [];
+    const unsubscribe: string[] = [];
+    for (let tag = cursor.next(); tag !== 0; tag = cursor.next()) {
+      if (tag === deltaRequestTags.nonce) nonce = cursor.text();
+      else if (tag === deltaRequestTags.subscribe) subscribe.push(cursor.text());
+      else if (tag === deltaRequestTags.unsubscribe) unsubscribe.push(cursor.text());
+      else if (tag === deltaRequestTags.failure) failure = readFailure(cursor.bytes(), failure);
+    }
+    return { kind: 'delta', nonce, failure, subscribe, unsubscribe };
   },
   encodeOffer({ config }, nonce) {
-    const { response, wrapper } = config.envelope;
-    const resource = codec.makeAny(ecdsTypeUrl, config.bytes);
-    return codec.encodeDeltaResponse({
-      ...asDelta(response),
-      resources: wrapper === undefined ? [] : [{ ...wrapper, resource }],
-      nonce,
-    });
+    const { envelope, bytes } = config;
+    const writer = response('delta', envelope.response, nonce);
+    if (envelope.wrapper !== undefined) {
+      const resource = new MessageWriter()
+        .fields(envelope.wrapper.fields)
+        .message(resourceFields.config, writeAny({ typeUrl: ecdsTypeUrl, value: bytes }));
+      writer.message(responseFields.resources, resource);
+    }
+    return writer.finish();
   },
   encodeNotice(push, removedNames, nonce) {
-    return codec.encodeDeltaResponse({
-      ...asDelta(push.response),
-      removedResources: [...removedNames],
-      nonce,
-    });
+    const writer = response('delta', push.response, nonce);
+    for (const name of removedNames) writer.text(responseFields.removed, name);
+    return writer.finish();
   },
-  encodeVerdict({ nonce, failure, typeUrl = ecdsTypeUrl }) {
-    const answer = { typeUrl, responseNonce: nonce };
-    return codec.encodeDeltaRequest(
-      codec.makeDeltaRequest(
-        failure === undefined ? answer : { ...answer, errorDetail: codec.makeErrorDetail(failure) },
-      ),
-    );
+  encodeVerdict: ({ nonce, failure, typeUrl = ecdsTypeUrl }) =>
+    writeAnswer(new MessageWriter(), deltaRequestFields, { typeUrl, nonce, failure }),
+  encodeSubscription(request) {
+    const unanswered = exchangeField(asBuffer(request), deltaRequestFields.failure, undefined);
+    return exchangeField(unanswered, deltaRequestFields.nonce, undefined);
   },
 };
-
-/** Envoy keeps one form for its life, so an envelope is always of the stream's own; the other is made empty. */
-function asSotw(response: ConfigEnvelope['response']): codec.DiscoveryResponse {
-  return response.$typeName === 'envoy.service.discovery.v3.DiscoveryResponse'
-    ? response
-    : codec.makeResponse({ typeUrl: ecdsTypeUrl, versionInfo: response.systemVersionInfo });
-}
-
-function asDelta(response: ConfigEnvelope['response']): codec.DeltaDiscoveryResponse {
-  return response.$typeName === 'envoy.service.discovery.v3.DeltaDiscoveryResponse'
-    ? response
-    : codec.makeDeltaResponse({ typeUrl: ecdsTypeUrl, systemVersionInfo: response.versionInfo });
-}
 
 export function ecdsDialect(kind: StreamKind): EcdsDialect {
   return kind === 'sotw' ? sotw : delta;
 }
 
-/**
- * A request that only changes the subscription, as it goes to istiod: without Envoy's nonce, which is ours. State
- * of the world repeats istiod's own nonce and version there. Fields we do not know stay.
- */
-export function encodeSubscription(
-  request: DownstreamRequest,
-  latest: { readonly nonce: string; readonly version: string } | undefined,
-): Uint8Array {
-  if (request.kind === 'sotw') {
-    const { errorDetail: _answered, ...message } = request.message;
-    const versionInfo = latest?.version ?? message.versionInfo;
-    return codec.encodeRequest({ ...message, versionInfo, responseNonce: latest?.nonce ?? '' });
+function decodeResponse(kind: StreamKind, message: Buffer): UpstreamPush {
+  let typeUrl = '';
+  let version = '';
+  let nonce = '';
+  const contents: Buffer[] = [];
+  const removedNames: string[] = [];
+  const fields = exchangeFields(message, (tag, field) => {
+    switch (tag) {
+      case responseTags.resources:
+        contents.push(field.bytes());
+        return nothing;
+      case responseTags.nonce:
+        nonce = field.text();
+        return nothing;
+      case responseTags.removed:
+        // State of the world has another field of this number.
+        if (kind === 'sotw') return undefined;
+        removedNames.push(field.text());
+        return nothing;
+      case responseTags.version:
+        version = field.text();
+        return undefined;
+      case responseTags.typeUrl:
+        typeUrl = field.text();
+        return undefined;
+      default:
+        return undefined;
+    }
+  });
+  const resources = contents.map((content, index) => ({
+    ...(kind === 'sotw' ? { any: readAny(content), wrapper: undefined } : readResource(content)),
+    place: `resource ${index} of version ${version}`,
+  }));
+  return { typeUrl, version, nonce, resources, removedNames, response: { kind, version, fields } };
+}
+
+function readResource(content: Buffer): { readonly any: AnyMessage; readonly wrapper: ResourceShell } {
+  let name = '';
+  const configs: Buffer[] = [];
+  const fields = exchangeFields(content, (tag, field) => {
+    if (tag === resourceTags.name) name = field.text();
+    if (tag !== resourceTags.config) return undefined;
+    configs.push(field.bytes());
+    return nothing;
+  });
+  return { any: readAny(joined(configs) ?? nothing), wrapper: { name, fields } };
+}
+
+/** Envoy keeps one form for its life, so a shell is always of the stream's own; of the other one its version is taken. */
+function response(kind: StreamKind, shell: ResponseShell, nonce: string): MessageWriter {
+  const writer = new MessageWriter();
+  if (shell.kind === kind) writer.fields(shell.fields);
+  else writer.text(responseFields.version, shell.version).text(responseFields.typeUrl, ecdsTypeUrl);
+  return writer.text(responseFields.nonce, nonce);
+}
+
+/** What both forms of a verdict end with. */
+function writeAnswer(
+  writer: MessageWriter,
+  fields: { readonly typeUrl: number; readonly nonce: number; readonly failure: number },
+  answer: Pick<UpstreamVerdict, 'nonce' | 'failure'> & { readonly typeUrl: string },
+): Buffer {
+  writer.text(fields.typeUrl, answer.typeUrl);
+  if (answer.nonce !== '') writer.text(fields.nonce, answer.nonce);
+  if (answer.failure !== undefined) {
+    // The code that Envoy and the stock agent send.
+    const status = new MessageWriter()
+      .varint(statusFields.code, grpcCode.internal)
+      .text(statusFields.message, answer.failure);
+    writer.message(fields.failure, status);
   }
-  const { errorDetail: _answered, ...message } = request.message;
-  return codec.encodeDeltaRequest({ ...message, responseNonce: '' });
+  return writer.finish();
+}
+
+/** The text of an `error_detail`; of several the last text counts. */
+function readFailure(status: Buffer, before: string | undefined): string {
+  const cursor = new FieldCursor(status);
+  let failure = before ?? '';
+  for (let tag = cursor.next(); tag !== 0; tag = cursor.next()) {
+    if (tag === statusTags.message) failure = cursor.text();
+  }
+  return failure;
 }

@@ -1,15 +1,19 @@
 import { typeUrls } from '../../proto/type-urls.ts';
 import { describeError, type Logger } from '../log.ts';
+import { areJsonFiltersNeeded, loadJsonFilters } from '../wasm/json-filters.ts';
 import type { PluginRollouts } from '../wasm/plugin-rollouts.ts';
 import { grpcCode } from './grpc-status.ts';
 import type { InterceptedStream, InterceptorFactory, StreamInterceptor } from './interceptor.ts';
 
-/** A message that came before the session was there. */
-type Waiting = (session: StreamInterceptor) => void;
+/** A message for the session, and how it takes it. */
+interface Waiting {
+  readonly message: Uint8Array;
+  readonly give: (session: StreamInterceptor) => void;
+}
 
 /**
- * Takes ECDS over on every stream. The session and the protobuf runtime are loaded with the first message: most
- * pods of a mesh never see one, and should not pay for it.
+ * Takes ECDS over on every stream. The session is loaded with the first message, and what reads filters in JSON form
+ * with the first of those: most pods of a mesh never see one, and should not pay for it.
  */
 export function ecdsInterceptor(options: {
   readonly loadRollouts: () => Promise<PluginRollouts>;
@@ -33,11 +37,10 @@ export function ecdsInterceptor(options: {
 class LazyInterceptor implements StreamInterceptor {
   readonly #stream: InterceptedStream;
   readonly #load: () => Promise<() => StreamInterceptor>;
-  #state:
-    | { kind: 'unused' }
-    | { kind: 'loading'; waiting: Waiting[] }
-    | { kind: 'open'; session: StreamInterceptor }
-    | { kind: 'closed' } = { kind: 'unused' };
+  #session: StreamInterceptor | undefined;
+  /** In wire order, while something is loaded for the first of them. */
+  #waiting: Waiting[] = [];
+  #isClosed = false;
 
   constructor(stream: InterceptedStream, load: () => Promise<() => StreamInterceptor>) {
     this.#stream = stream;
@@ -45,51 +48,47 @@ class LazyInterceptor implements StreamInterceptor {
   }
 
   onResponse(message: Uint8Array): void {
-    this.#hand((session) => session.onResponse(message));
+    this.#hand(message, (session) => session.onResponse(message));
   }
 
   onRequest(message: Uint8Array): void {
-    this.#hand((session) => session.onRequest(message));
+    this.#hand(message, (session) => session.onRequest(message));
   }
 
   onListenerRequest(message: Uint8Array): void {
     // Before the first ECDS message nothing can be wrong with an extension config.
-    if (this.#state.kind === 'open') this.#state.session.onListenerRequest?.(message);
+    if (this.#session !== undefined) this.#hand(message, (session) => session.onListenerRequest?.(message));
   }
 
   close(): void {
-    if (this.#state.kind === 'open') this.#state.session.close();
-    this.#state = { kind: 'closed' };
+    this.#isClosed = true;
+    this.#waiting = [];
+    this.#session?.close();
   }
 
-  #hand(message: Waiting): void {
-    const state = this.#state;
-    switch (state.kind) {
-      case 'unused':
-        this.#state = { kind: 'loading', waiting: [message] };
-        void this.#open();
-        return;
-      case 'loading':
-        state.waiting.push(message);
-        return;
-      case 'open':
-        message(state.session);
-        return;
-      case 'closed':
-        return;
-      default:
-        state satisfies never;
+  #hand(message: Uint8Array, give: Waiting['give']): void {
+    if (this.#isClosed) return;
+    const isFirst = this.#waiting.length === 0;
+    if (isFirst && this.#session !== undefined && !areJsonFiltersNeeded(message)) {
+      give(this.#session);
+      return;
     }
+    this.#waiting.push({ message, give });
+    if (isFirst) void this.#giveWaiting();
   }
 
-  async #open(): Promise<void> {
+  /** A message leaves the queue behind its turn: what comes meanwhile stands after it. */
+  async #giveWaiting(): Promise<void> {
     try {
-      const create = await this.#load();
-      if (this.#state.kind !== 'loading') return;
-      const { waiting } = this.#state;
-      const session = create();
-      this.#state = { kind: 'open', session };
-      for (const message of waiting) message(session);
+      const create = this.#session === undefined ? await this.#load() : undefined;
+      if (this.#isClosed) return;
+      this.#session ??= create?.();
+      for (let first = this.#waiting[0]; first !== undefined; first = this.#waiting[0]) {
+        if (areJsonFiltersNeeded(first.message)) await loadJsonFilters();
+        if (this.#isClosed || this.#session === undefined) return;
+        first.give(this.#session);
+        this.#waiting.shift();
+      }
     } catch (error) {
       const message = `the agent could not load its ECDS part: ${describeError(error)}`;
       this.#stream.end({ code: grpcCode.internal, message });

@@ -4,13 +4,7 @@ import type { PluginRollouts } from '../wasm/plugin-rollouts.ts';
 import type { Offer } from '../wasm/rollout.ts';
 import type { RolloutStream } from '../wasm/rollout-stream.ts';
 import { shortText } from '../wasm/short-text.ts';
-import {
-  type DownstreamRequest,
-  type EcdsDialect,
-  ecdsDialect,
-  encodeSubscription,
-  type UpstreamPush,
-} from './ecds-dialect.ts';
+import { type DownstreamRequest, type EcdsDialect, ecdsDialect, type UpstreamPush } from './ecds-dialect.ts';
 import { EcdsSubscription } from './ecds-subscription.ts';
 import { grpcCode } from './grpc-status.ts';
 import type { InterceptedStream, StreamInterceptor } from './interceptor.ts';
@@ -154,7 +148,7 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
     this.#outcomes.forgetSettledNotices();
     this.#latest = { nonce: push.nonce, version: push.version, verdict: 'none' };
     this.#isHoldingVerdict = true;
-    const taken = this.#rollouts.push(push.response, push.version, push.resources);
+    const taken = this.#rollouts.push(push.response, push.resources);
     const { names, nameless, start } = taken;
     const { withdrawn, areNamesLost } = this.#subscription.read(names, this.#rollouts.names());
     // An ACK brings all names along, a NACK would not.
@@ -302,13 +296,13 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
     const latest = this.#latest;
     if (latest === undefined && request.nonce === '') {
       // Nothing of ours is in it: it passes exactly, node and all.
-      if (request.kind === 'sotw') this.#acceptedVersion = request.message.versionInfo;
+      if (request.kind === 'sotw') this.#acceptedVersion = request.version;
       this.#stream.sendUpstream(message);
       return;
     }
     const context =
       latest === undefined ? undefined : { nonce: latest.nonce, version: this.#acceptedVersion };
-    this.#stream.sendUpstream(encodeSubscription(request, context));
+    this.#stream.sendUpstream(this.#dialect.encodeSubscription(message, context));
     if (request.kind === 'sotw' && latest !== undefined) latest.verdict = 'ack';
   }
 

@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer';
-import { MessageWriter, readFields, WireFormatError } from '../identity/protobuf-wire.ts';
+import { MessageWriter, readFields, WireFormatError } from '../../proto/wire.ts';
 import { grpcCode } from './grpc-status.ts';
 import type { StreamKind } from './interceptor.ts';
 

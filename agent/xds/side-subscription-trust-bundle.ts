@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer';
+import { readFields, WireFormatError } from '../../proto/wire.ts';
 import { certificateBlocks, parseCertificate } from '../identity/pem.ts';
-import { readFields, WireFormatError } from '../identity/protobuf-wire.ts';
 
 /** Type URL of the mesh's ProxyConfig (PCDS), of which only the trust bundle is read. */
 export const proxyConfigTypeUrl = 'type.googleapis.com/istio.mesh.v1alpha1.ProxyConfig';

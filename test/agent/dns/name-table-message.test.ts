@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
 import { decodeNameTable } from '../../../agent/dns/name-table-message.ts';
-import { MessageWriter } from '../../../agent/identity/protobuf-wire.ts';
+import { MessageWriter } from '../../../proto/wire.ts';
 import { encodeNameTable } from './name-table-fixture.ts';
 
 const none = { ips: [], registry: '', shortName: '', namespace: '', altHosts: [] };

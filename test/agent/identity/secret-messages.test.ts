@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import test from 'node:test';
 import * as fc from 'fast-check';
-import { readFields, WireFormatError } from '../../../agent/identity/protobuf-wire.ts';
 import {
   decodeSecretRequest,
   encodeSecretResponse,
   type Secret,
   secretTypeUrl,
 } from '../../../agent/identity/secret-messages.ts';
+import { readFields, WireFormatError } from '../../../proto/wire.ts';
 import { discoveryType } from '../../support/control-plane/proto-definitions.ts';
 import { recordedMessages, recordingSkipReason } from './recording.ts';
 import { decodeSecretResponse } from './secret-codec.ts';

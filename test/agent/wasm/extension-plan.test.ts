@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
-import { describe, test } from 'node:test';
+import { before, describe, test } from 'node:test';
 import { type ExtensionPlan, planExtensionConfig } from '../../../agent/wasm/extension-plan.ts';
-import * as codec from '../../../proto/codec.ts';
+import { loadJsonFilters } from '../../../agent/wasm/json-filters.ts';
 import { typeUrls } from '../../../proto/type-urls.ts';
+import { MessageWriter } from '../../../proto/wire.ts';
+import * as codec from '../../support/ecds-codec.ts';
 import {
   appended,
   extensionResource,
@@ -34,6 +36,8 @@ function vmOf(bytes: Uint8Array): codec.VmConfig {
   assert.equal(wasm.config?.vm.case, 'vmConfig');
   return wasm.config.vm.value;
 }
+
+before(loadJsonFilters);
 
 describe('planning an extension config', () => {
   test('reads the request of a remote module', () => {
@@ -138,7 +142,7 @@ describe('planning an extension config', () => {
 
   const localRows: readonly (readonly [string, PluginFixture, object])[] = [
     ['a file', { code: 'local', path: '/p.wasm' }, { kind: 'file', path: '/p.wasm' }],
-    ['inline bytes', { code: 'inline', bytes: Buffer.of(7) }, { kind: 'inline', bytes: new Uint8Array([7]) }],
+    ['inline bytes', { code: 'inline', bytes: Buffer.of(7) }, { kind: 'inline', bytes: Buffer.of(7) }],
     [
       'the engine that Envoy chooses',
       { code: 'local', path: '/p', runtime: '' },
@@ -206,6 +210,76 @@ describe('planning an extension config', () => {
     const bytes = Buffer.from(planFetch(resource).rewrite('/m'));
     assert.ok(bytes.includes('in the filter'));
     assert.ok(bytes.includes('in the config'));
+  });
+
+  describe('in several pieces', () => {
+    /** A plugin whose VM config is `vm`, then `more`, each in a message of its own. */
+    const split = (vm: MessageWriter, more: MessageWriter): codec.Any => {
+      const plugin = new MessageWriter().message(3, vm).text(1, 'n').message(3, more).varint(7, 3);
+      const filter = codec.makeAny(typeUrls.httpWasm, new MessageWriter().message(1, plugin).finish());
+      return extensionResource('p', filter);
+    };
+    const remote = (uri: string, sha256: string): MessageWriter =>
+      new MessageWriter().message(
+        2,
+        new MessageWriter().message(1, new MessageWriter().text(1, uri)).text(2, sha256),
+      );
+    const local = (path: string): MessageWriter =>
+      new MessageWriter().message(1, new MessageWriter().text(1, path));
+    const code = (value: MessageWriter): MessageWriter => new MessageWriter().message(3, value);
+    const environment = (...pairs: readonly (readonly [string, string])[]): MessageWriter => {
+      const writer = new MessageWriter();
+      for (const [key, value] of pairs) writer.message(2, new MessageWriter().text(1, key).text(2, value));
+      return new MessageWriter().message(7, writer);
+    };
+
+    test('it means what all of them say', () => {
+      const plan = planFetch(split(code(remote('https://a.example/1', 'ab')), environment(['MINE', '1'])));
+      assert.equal(plan.request.url, 'https://a.example/1');
+      const vm = vmOf(plan.rewrite('/m'));
+      assert.ok(Buffer.from(plan.rewrite('/m')).includes('/m'));
+      assert.equal(vm.code?.specifier.case, 'local');
+      assert.deepEqual(vm.environmentVariables?.keyValues, { MINE: '1' });
+    });
+
+    test('of local and remote code the last counts, and nothing of the other', () => {
+      const plan = planFetch(split(code(local('/old')), code(remote('https://a.example/1', ''))));
+      assert.equal(plan.request.url, 'https://a.example/1');
+      const other = planExtensionConfig(split(code(remote('https://a.example/1', '')), code(local('/new'))));
+      assert.deepEqual(other.kind === 'local' && other.code, { kind: 'local', path: '/new' });
+    });
+
+    test('remote code in two pieces is one', () => {
+      const checksum = new MessageWriter().message(2, new MessageWriter().text(2, 'cd'));
+      const plan = planFetch(split(code(remote('https://a.example/1', '')), code(checksum)));
+      assert.equal(plan.request.sha256, 'cd');
+      assert.equal(plan.request.url, 'https://a.example/1');
+    });
+
+    test('no secret stays behind in any of them', () => {
+      const secret = ['ISTIO_META_WASM_IMAGE_PULL_SECRET', 'hidden'] as const;
+      const remoteVm = code(remote('https://a.example/1', ''));
+      const first = new MessageWriter()
+        .fields(remoteVm.finish())
+        .fields(environment(secret, ['MINE', '1']).finish());
+      const plan = planFetch(split(first, environment(['YOURS', '2'], secret)));
+      assert.equal(plan.request.pullSecret, 'hidden');
+      const bytes = plan.rewrite('/m');
+      assert.ok(!Buffer.from(bytes).includes('hidden'));
+      assert.deepEqual(vmOf(bytes).environmentVariables?.keyValues, { MINE: '1', YOURS: '2' });
+    });
+  });
+
+  test('what is not changed stays to the byte, in its order', () => {
+    const resource = pluginResource({ configuration: 'kept', failurePolicy: 3, environment: { A: 'b' } });
+    const once = planFetch(resource).rewrite('/a');
+    const expected = Buffer.from(resource.value);
+    const start = expected.indexOf('kept');
+    assert.ok(start > 0);
+    assert.ok(Buffer.from(once).includes(expected.subarray(start - 60, start + 4)));
+    // The path alone differs.
+    const twice = Buffer.from(planFetch(resource).rewrite('/b'));
+    assert.equal(Buffer.from(once).toString('latin1'), twice.toString('latin1').replace('/b', '/a'));
   });
 
   const refusedRows: readonly [string, codec.Any, RegExp, string][] = [

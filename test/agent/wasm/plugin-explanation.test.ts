@@ -19,9 +19,9 @@ import type { Offer } from '../../../agent/wasm/rollout.ts';
 import { FileRecordIndex } from '../../../cache/record-index.ts';
 import { MetricRegistry } from '../../../metrics/registry.ts';
 import { WasmMetrics } from '../../../metrics/wasm-metrics.ts';
-import { makeResponse } from '../../../proto/codec.ts';
 import { atEnd, temporaryFolder } from '../../support/test-end.ts';
 import { pluginResource } from './extension-fixtures.ts';
+import { responseShell } from './prepared-config.ts';
 
 const name = 'extensions.istio.io/trafficextension/shop.jwt~istio-translated-wasmplugin';
 const digest = 'd'.repeat(64);
@@ -122,7 +122,7 @@ class Bench {
   async push(options: Parameters<typeof pluginResource>[0] = {}): Promise<void> {
     this.#settled = Promise.withResolvers();
     const any = pluginResource({ name, ...options });
-    this.rollouts.push(makeResponse({}), 'v7', [{ any, wrapper: undefined, place: 'first' }]).start();
+    this.rollouts.push(responseShell('v7'), [{ any, wrapper: undefined, place: 'first' }]).start();
     await this.#settled.promise;
   }
 

@@ -2,10 +2,11 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, test } from 'node:test';
+import { before, describe, test } from 'node:test';
 import { create } from '@bufbuild/protobuf';
 import { anyPack, StructSchema } from '@bufbuild/protobuf/wkt';
 import { permissivePolicy } from '../../../agent/policy/policy-data.ts';
+import { loadJsonFilters } from '../../../agent/wasm/json-filters.ts';
 import { typeUrls } from '../../../proto/type-urls.ts';
 import { temporaryFolder } from '../../support/test-end.ts';
 import { pluginModule } from '../../support/wasm-fixtures/plugin-module.ts';
@@ -22,6 +23,8 @@ const denying = (terms = ''): ReturnType<typeof policyOf> =>
 const signers = `signers: { release: { key: { publicKeys: [${JSON.stringify(publicKeyPem)}] } } }\n`;
 const signature = { signer: 'release', proof: 'key' };
 const refused = /^refused by policy: /;
+
+before(loadJsonFilters);
 
 describe('a module that the policy refuses', () => {
   test('is not asked for, and its fail strategy stands in', async (context) => {

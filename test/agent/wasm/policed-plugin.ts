@@ -17,11 +17,12 @@ import type { Offer } from '../../../agent/wasm/rollout.ts';
 import { FileRecordIndex } from '../../../cache/record-index.ts';
 import { MetricRegistry } from '../../../metrics/registry.ts';
 import { WasmMetrics } from '../../../metrics/wasm-metrics.ts';
-import { type Any, makeResponse } from '../../../proto/codec.ts';
+import type { Any } from '../../support/ecds-codec.ts';
 import { atEnd, temporaryFolder } from '../../support/test-end.ts';
 import { HandPolicy } from '../policy/hand-policy.ts';
 import { createKeptLog, type KeptLog } from '../policy/kept-log.ts';
 import { type PluginFixture, pluginResource } from './extension-fixtures.ts';
+import { responseShell } from './prepared-config.ts';
 
 export const pluginName = 'extensions.istio.io/trafficextension/shop.jwt~istio-translated-wasmplugin';
 export const moduleUrl = 'oci://reg.test/jwt:1';
@@ -165,7 +166,7 @@ export class PolicedPlugin {
     options: PluginFixture = {},
     any: Any = pluginResource({ name: pluginName, url: moduleUrl, ...options }),
   ): void {
-    this.#rollouts.push(makeResponse({}), 'v', [{ any, wrapper: undefined, place: 'first' }]).start();
+    this.#rollouts.push(responseShell('v'), [{ any, wrapper: undefined, place: 'first' }]).start();
   }
 
   /** Nothing is read from disk until the function that is returned is called. */

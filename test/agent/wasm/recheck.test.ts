@@ -14,7 +14,6 @@ import type { Offer } from '../../../agent/wasm/rollout.ts';
 import { FileRecordIndex } from '../../../cache/record-index.ts';
 import { MetricRegistry } from '../../../metrics/registry.ts';
 import { WasmMetrics } from '../../../metrics/wasm-metrics.ts';
-import { makeResponse } from '../../../proto/codec.ts';
 import { poll } from '../../support/polling.ts';
 import { FetchFixture } from '../fetch/fetch-fixture.ts';
 import { ImageRegistry, ociTarGzip } from '../fetch/image-registry.ts';
@@ -22,6 +21,7 @@ import { ImageSigner } from '../fetch/image-signer.ts';
 import { pluginLayer, sha256, wasmModule } from '../fetch/module-bytes.ts';
 import { answer, startWebServer, type WebServer } from '../fetch/web-server.ts';
 import { pluginResource } from './extension-fixtures.ts';
+import { responseShell } from './prepared-config.ts';
 
 const name = 'extensions.istio.io/wasmplugin/shop.jwt';
 /** Bound on one plugin alone in its source. */
@@ -94,7 +94,7 @@ class PolledPlugin implements AsyncDisposable {
 
   push(url = this.url): void {
     const any = pluginResource({ name, url });
-    this.rollouts.push(makeResponse({}), 'v1', [{ any, wrapper: undefined, place: 'first' }]).start();
+    this.rollouts.push(responseShell('v1'), [{ any, wrapper: undefined, place: 'first' }]).start();
   }
 
   /** The next config that goes to Envoy; to be called before what brings it about. */

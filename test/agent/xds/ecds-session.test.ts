@@ -15,8 +15,8 @@ import type { GrpcStatus } from '../../../agent/xds/grpc-status.ts';
 import type { InterceptedStream, StreamKind } from '../../../agent/xds/interceptor.ts';
 import { MetricRegistry } from '../../../metrics/registry.ts';
 import { WasmMetrics } from '../../../metrics/wasm-metrics.ts';
-import * as codec from '../../../proto/codec.ts';
 import { typeUrls } from '../../../proto/type-urls.ts';
+import * as codec from '../../support/ecds-codec.ts';
 import { appended, otherResource, pluginResource, unknownField } from '../wasm/extension-fixtures.ts';
 import { MemoryIndex } from '../wasm/memory-index.ts';
 

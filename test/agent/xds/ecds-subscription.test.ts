@@ -3,7 +3,6 @@ import { describe, test } from 'node:test';
 import type { DownstreamRequest } from '../../../agent/xds/ecds-dialect.ts';
 import { EcdsSubscription } from '../../../agent/xds/ecds-subscription.ts';
 import type { StreamKind } from '../../../agent/xds/interceptor.ts';
-import { makeDeltaRequest, makeRequest } from '../../../proto/codec.ts';
 
 /** Envoy's request, or the names in a response of istiod. */
 type Step =
@@ -15,9 +14,9 @@ const list = (text = ''): readonly string[] => text.split(' ').filter((name) => 
 
 function requestOf(step: Exclude<Step, { readonly comes: string }>): DownstreamRequest {
   const answer = { nonce: '', failure: undefined };
-  if ('names' in step) return { ...answer, kind: 'sotw', names: list(step.names), message: makeRequest({}) };
+  if ('names' in step) return { ...answer, kind: 'sotw', version: '', names: list(step.names) };
   const [subscribe, unsubscribe] = [list(step.add), list(step.drop)];
-  return { ...answer, kind: 'delta', subscribe, unsubscribe, message: makeDeltaRequest({}) };
+  return { ...answer, kind: 'delta', subscribe, unsubscribe };
 }
 
 /** Names are known from the response that has them until one withdraws them, or Envoy drops them. */

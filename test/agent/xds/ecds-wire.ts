@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import type { StreamKind } from '../../../agent/xds/interceptor.ts';
-import * as codec from '../../../proto/codec.ts';
 import { typeUrls } from '../../../proto/type-urls.ts';
+import * as codec from '../../support/ecds-codec.ts';
 
 const typeUrl = typeUrls.extensionConfig;
 const listenerTypeUrl = 'type.googleapis.com/envoy.config.listener.v3.Listener';

@@ -8,7 +8,7 @@ import type { GrpcStatus } from '../../../agent/xds/grpc-status.ts';
 import type { StreamKind } from '../../../agent/xds/interceptor.ts';
 import { MetricRegistry } from '../../../metrics/registry.ts';
 import { WasmMetrics } from '../../../metrics/wasm-metrics.ts';
-import { decodeExtensionConfig } from '../../../proto/codec.ts';
+import { decodeExtensionConfig } from '../../support/ecds-codec.ts';
 import { HandPolicy } from '../policy/hand-policy.ts';
 import { MemoryIndex } from '../wasm/memory-index.ts';
 import { EcdsWire } from './ecds-wire.ts';

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import type { Any } from '../../../proto/codec.ts';
+import type { Any } from '../../support/ecds-codec.ts';
 import { pluginResource } from '../wasm/extension-fixtures.ts';
 
 const failurePolicy = { closed: 2, open: 3 } as const;

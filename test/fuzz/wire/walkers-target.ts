@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { DnsError } from '../../../agent/dns/dns-error.ts';
 import { decodeNameTable } from '../../../agent/dns/name-table-message.ts';
-import { MessageWriter, readFields, WireFormatError } from '../../../agent/identity/protobuf-wire.ts';
 import { decodeSideResponse } from '../../../agent/xds/side-subscription-message.ts';
+import { MessageWriter, readFields, WireFormatError } from '../../../proto/wire.ts';
 import { batchTarget } from './batch.ts';
 import { mutate } from './mutation.ts';
 import { Malformed, walk } from './reference-walk.ts';

@@ -63,8 +63,8 @@ const bytesCases: readonly BytesCase[] = [
     input: 'an ECDS request with a name that is not UTF-8',
     bytes: (scene) => frame(requestWithBadName(scene)),
     code: 3,
-    text: /ECDS request from Envoy does not decode \(\d+ bytes\): The encoded data was not valid for encoding utf-8/,
-    logLine: /\terror\txdsproxy\tECDS request does not decode\t.*not valid for encoding utf-8/,
+    text: /ECDS request from Envoy does not decode \(\d+ bytes\): the text before byte \d+ is not UTF-8/,
+    logLine: /\terror\txdsproxy\tECDS request does not decode\t.*is not UTF-8/,
   },
   {
     input: 'a gRPC length prefix of 4 GB',

@@ -1,40 +1,23 @@
-/**
- * Decodes and encodes the few messages that the agent changes. The only importer of the protobuf runtime, loaded
- * with the first ECDS message (docs/decisions/protobuf-runtime.md). Unknown fields are kept, so whatever a newer
- * istiod or Envoy adds passes through.
- */
-import { create, createRegistry, fromBinary, fromJson, type JsonValue, toBinary } from '@bufbuild/protobuf';
-import {
-  type Any,
-  AnySchema,
-  BoolValueSchema,
-  BytesValueSchema,
-  DoubleValueSchema,
-  DurationSchema,
-  Int64ValueSchema,
-  ListValueSchema,
-  StringValueSchema,
-  StructSchema,
-  UInt64ValueSchema,
-  ValueSchema,
-} from '@bufbuild/protobuf/wkt';
-import { DataSourceSchema } from './gen/envoy/config/core/v3/base_pb.js';
+/** The messages of ECDS by a codec that shares nothing with the product's own readers and writers. */
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { type Any, AnySchema } from '@bufbuild/protobuf/wkt';
+import { DataSourceSchema } from '../../proto/gen/envoy/config/core/v3/base_pb.js';
 import {
   type TypedExtensionConfig,
   TypedExtensionConfigSchema,
-} from './gen/envoy/config/core/v3/extension_pb.js';
+} from '../../proto/gen/envoy/config/core/v3/extension_pb.js';
 import {
   type Wasm as HttpWasm,
   WasmSchema as HttpWasmSchema,
-} from './gen/envoy/extensions/filters/http/wasm/v3/wasm_pb.js';
+} from '../../proto/gen/envoy/extensions/filters/http/wasm/v3/wasm_pb.js';
 import {
   type Wasm as NetworkWasm,
   WasmSchema as NetworkWasmSchema,
-} from './gen/envoy/extensions/filters/network/wasm/v3/wasm_pb.js';
+} from '../../proto/gen/envoy/extensions/filters/network/wasm/v3/wasm_pb.js';
 import {
   PluginConfig_FailurePolicy as FailurePolicy,
   type VmConfig,
-} from './gen/envoy/extensions/wasm/v3/wasm_pb.js';
+} from '../../proto/gen/envoy/extensions/wasm/v3/wasm_pb.js';
 import {
   type DeltaDiscoveryRequest,
   DeltaDiscoveryRequestSchema,
@@ -44,11 +27,8 @@ import {
   DiscoveryRequestSchema,
   type DiscoveryResponse,
   DiscoveryResponseSchema,
-  type Resource,
-} from './gen/envoy/service/discovery/v3/discovery_pb.js';
-import { StatusSchema } from './gen/google/rpc/status_pb.js';
-import { TypedStructSchema as UdpaTypedStructSchema } from './gen/udpa/type/v1/typed_struct_pb.js';
-import { TypedStructSchema as XdsTypedStructSchema } from './gen/xds/type/v3/typed_struct_pb.js';
+} from '../../proto/gen/envoy/service/discovery/v3/discovery_pb.js';
+import { StatusSchema } from '../../proto/gen/google/rpc/status_pb.js';
 
 export type {
   Any,
@@ -58,26 +38,10 @@ export type {
   DiscoveryResponse,
   HttpWasm,
   NetworkWasm,
-  Resource,
   TypedExtensionConfig,
   VmConfig,
 };
 export { FailurePolicy };
-
-/** What an `Any` inside a JSON-form config may name: all that Istio writes for a plugin's configuration. */
-const jsonRegistry = createRegistry(
-  AnySchema,
-  BoolValueSchema,
-  BytesValueSchema,
-  DoubleValueSchema,
-  DurationSchema,
-  Int64ValueSchema,
-  ListValueSchema,
-  StringValueSchema,
-  StructSchema,
-  UInt64ValueSchema,
-  ValueSchema,
-);
 
 export const decodeRequest = (bytes: Uint8Array): DiscoveryRequest =>
   fromBinary(DiscoveryRequestSchema, bytes);
@@ -130,25 +94,6 @@ export function encodeWasm(filter: WasmFilter): Uint8Array {
     : toBinary(NetworkWasmSchema, filter);
 }
 
-/** A `TypedStruct` of either family: the type it stands for, and its value as JSON (undefined when absent). */
-export function decodeTypedStruct(
-  family: 'udpa' | 'xds',
-  bytes: Uint8Array,
-): { readonly typeUrl: string; readonly json: JsonValue | undefined } {
-  const struct =
-    family === 'udpa' ? fromBinary(UdpaTypedStructSchema, bytes) : fromBinary(XdsTypedStructSchema, bytes);
-  return { typeUrl: struct.typeUrl, json: struct.value };
-}
-
-/** Reads a Wasm config in protobuf's JSON mapping. Throws on fields it does not know, as the stock agent does. */
-export function wasmFromJson(kind: FilterKind, json: JsonValue): WasmFilter {
-  const options = { registry: jsonRegistry, ignoreUnknownFields: false };
-  return kind === 'http'
-    ? fromJson(HttpWasmSchema, json, options)
-    : fromJson(NetworkWasmSchema, json, options);
-}
-
-/** Points a VM at a file, in place of where its code came from. */
 export function setLocalCode(vm: VmConfig, path: string): void {
   if (vm.code === undefined) return;
   vm.code.specifier = {
