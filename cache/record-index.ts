@@ -56,6 +56,7 @@ export class FileRecordIndex<Entry> implements SharedRecordIndex<Entry> {
   #revision = 0;
   #writtenRevision = 0;
   #writing: Promise<void> | undefined;
+  #refreshing: Promise<boolean> | undefined;
   #isClosed = false;
 
   private constructor(options: FileRecordIndexOptions<Entry>) {
@@ -92,8 +93,15 @@ export class FileRecordIndex<Entry> implements SharedRecordIndex<Entry> {
     if (this.#records.delete(key)) this.#changed(key);
   }
 
-  /** One look at the file's metadata when nothing has changed. A file that cannot be read changes nothing. */
-  async refresh(): Promise<boolean> {
+  /** One look at the file's metadata for all who ask at a time. A file that cannot be read changes nothing. */
+  refresh(): Promise<boolean> {
+    this.#refreshing ??= this.#refresh().finally(() => {
+      this.#refreshing = undefined;
+    });
+    return this.#refreshing;
+  }
+
+  async #refresh(): Promise<boolean> {
     if (!this.#isShared) return false;
     try {
       const stats = await metadataOf(this.#path);
@@ -162,7 +170,7 @@ export class FileRecordIndex<Entry> implements SharedRecordIndex<Entry> {
     while (this.#writtenRevision < this.#revision) {
       // Let all changes of this turn of the event loop come along.
       await new Promise((resolve) => setImmediate(resolve));
-      await this.refresh();
+      await this.#refresh();
       const revision = this.#revision;
       const changedKeys = this.#changedKeys;
       this.#changedKeys = new Set();

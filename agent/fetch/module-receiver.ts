@@ -73,13 +73,16 @@ export async function receiveModule(
   const source = new PeekableStream(served.stream());
   let ingest: BlobIngest | undefined;
   try {
+    // The file is made while the first bytes come.
+    const head = source.head(formatHeadBytes);
+    head.catch(() => undefined);
     const opened = await options.store.beginIngest({
       maxSizeBytes: options.maxSizeBytes,
       signal: options.signal,
     });
     ingest = opened;
     // The store hashes what is written: a module that is served as it is need not be hashed twice.
-    const isPlain = contentFormat(await source.head(formatHeadBytes)).kind === 'wasm';
+    const isPlain = contentFormat(await head).kind === 'wasm';
     if (isPlain) served.stopHashing();
     const write = async (chunk: Uint8Array): Promise<void> => opened.write(chunk);
     const { tarRule, maxSizeBytes } = options;

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Sha256 } from '../../cache/types.ts';
 import type { WasmMetrics } from '../../metrics/wasm-metrics.ts';
 import { timeoutSignal } from '../clock.ts';
@@ -29,6 +30,8 @@ type Lookup =
 
 /** Envoy has its config by then. */
 const warmDelayMs = 2_000;
+/** The first module of the web has come by then. */
+const parserDelayMs = 50;
 
 /** A polled tag is not asked for more often. */
 const minRecheckMs = 1_000;
@@ -136,10 +139,10 @@ export class CachedModuleSource {
     await this.#warming;
   }
 
-  /** A push that has come meanwhile gets its turn: it can make do with the client until it has a manifest. */
+  /** A push that has come meanwhile goes first: until it has a manifest it needs the client alone. */
   async #warmInTurn(): Promise<void> {
     await this.#client.warm();
-    await new Promise((resolve) => setImmediate(resolve));
+    await sleep(parserDelayMs);
     await warmManifestParser();
   }
 
