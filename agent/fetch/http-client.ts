@@ -59,6 +59,8 @@ const silenceTimeoutMs = 60_000;
 const defaultConnectionCount = 8;
 /** Ways to connect that are kept open: one a host with TLS files of its own, and some for all others. */
 const maxDispatcherCount = 64;
+/** What is held of a body before it is asked for: one piece, as the socket gives it. Two would be copied together. */
+const heldBodyBytes = 1;
 /** What is read of an unwanted body so that its connection can be used again. */
 const maxDiscardedBytes = 16 * 1024;
 
@@ -165,6 +167,7 @@ export class HttpClient {
         signal,
         headersTimeout: silenceTimeoutMs,
         bodyTimeout: silenceTimeoutMs,
+        highWaterMark: heldBodyBytes,
       });
       return toResponse(answer, tried, signal);
     } catch (error) {
