@@ -238,6 +238,13 @@ export function exchangeField(message: Buffer, field: number, content: Uint8Arra
 
 const nothing = Buffer.alloc(0);
 
+/** The same bytes in memory of their own. Small buffers share theirs with others, which they keep for as long as they are kept. */
+export function alone(bytes: Buffer): Buffer {
+  const copy = Buffer.allocUnsafeSlow(bytes.length);
+  bytes.copy(copy);
+  return copy;
+}
+
 /** One encoded field of bytes. */
 export function bytesField(field: number, content: Uint8Array): Buffer {
   return Buffer.concat([prefix(bytesTag(field), content.byteLength), content]);

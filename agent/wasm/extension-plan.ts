@@ -1,19 +1,19 @@
 import type { ConversionResult } from '../../metrics/wasm-metrics.ts';
 import { type AnyMessage, readAny, writeAny } from '../../proto/any-message.ts';
 import { typeUrls } from '../../proto/type-urls.ts';
-import { asBuffer, bytesTags, exchangeField, FieldCursor, joined } from '../../proto/wire.ts';
+import { alone, asBuffer, bytesTags, exchangeField, FieldCursor, joined } from '../../proto/wire.ts';
 import type { ModuleRequest } from '../fetch/types.ts';
 import { describeError } from '../log.ts';
 import { type FallbackAction, fallbackFilter } from './fallback-filter.ts';
-import { loadedJsonFilters } from './json-filters.ts';
-import { isAgentKey, readDirectives } from './vm-environment.ts';
 import {
   changedFilter,
   type DataSource,
+  type FilterConfig,
   type FilterKind,
-  readWasmConfig,
-  type WasmConfig,
-} from './wasm-config.ts';
+  readFilterConfig,
+} from './filter-config.ts';
+import { loadedJsonFilters } from './json-filters.ts';
+import { isAgentKey, readDirectives } from './vm-environment.ts';
 
 /**
  * What is to be done with one extension config. All bytes are encoded `TypedExtensionConfig` messages. A fallback is made
@@ -175,7 +175,7 @@ function nameAtStart(bytes: Uint8Array): string {
 interface WasmFilter {
   readonly filterKind: FilterKind;
   readonly bytes: Buffer;
-  readonly config: WasmConfig;
+  readonly config: FilterConfig;
 }
 
 type FilterReading =
@@ -193,7 +193,7 @@ function readFilter(typedConfig: AnyMessage): FilterReading {
   if (filterKind === undefined) return readJsonFilter(typedConfig);
   const bytes = asBuffer(typedConfig.value);
   try {
-    return { kind: 'wasm', filterKind, bytes, config: readWasmConfig(bytes) };
+    return { kind: 'wasm', filterKind, bytes, config: readFilterConfig(bytes) };
   } catch (error) {
     const reason = `${filterKind} Wasm config does not decode: ${describeError(error)}`;
     return { kind: 'broken', filterKind, reason };
@@ -223,7 +223,7 @@ function readJsonFilter({ typeUrl, value }: AnyMessage): FilterReading {
   }
   try {
     const bytes = asBuffer(json.wasmFromJson(filterKind, struct.json));
-    return { kind: 'wasm', filterKind, bytes, config: readWasmConfig(bytes) };
+    return { kind: 'wasm', filterKind, bytes, config: readFilterConfig(bytes) };
   } catch (error) {
     const reason = `TypedStruct does not convert to the ${filterKind} Wasm filter: ${describeError(error)}`;
     return { kind: 'broken', filterKind, reason };
@@ -337,7 +337,8 @@ function encodeFallback(extension: ExtensionConfig, kind: FilterKind, action: Fa
 }
 
 function withTypedConfig({ bytes }: ExtensionConfig, typedConfig: AnyMessage): Buffer {
-  return exchangeField(bytes, configFields.typedConfig, writeAny(typedConfig).finish());
+  // Kept for as long as Envoy runs it.
+  return alone(exchangeField(bytes, configFields.typedConfig, writeAny(typedConfig).finish()));
 }
 
 function refuseWithFallback(

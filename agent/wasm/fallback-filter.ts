@@ -1,6 +1,6 @@
 import type { AnyMessage } from '../../proto/any-message.ts';
 import { typeUrls } from '../../proto/type-urls.ts';
-import type { FilterKind } from './wasm-config.ts';
+import type { FilterKind } from './filter-config.ts';
 
 /** What stands in for a plugin that cannot be had: `allow` lets all traffic pass, `deny` none. */
 export type FallbackAction = 'allow' | 'deny';

@@ -1,4 +1,5 @@
 import type * as JsonFilters from '../../proto/json-filter.ts';
+import { asBuffer } from '../../proto/wire.ts';
 
 let loaded: typeof JsonFilters | undefined;
 
@@ -7,8 +8,7 @@ const structTypePart = '.TypedStruct';
 
 /** True when a message may hold a filter in protobuf's JSON form and what reads those is not loaded. */
 export function areJsonFiltersNeeded(message: Uint8Array): boolean {
-  if (loaded !== undefined) return false;
-  return Buffer.from(message.buffer, message.byteOffset, message.byteLength).includes(structTypePart);
+  return loaded === undefined && asBuffer(message).includes(structTypePart);
 }
 
 /**

@@ -1,6 +1,7 @@
 import { type AnyMessage, readAny, writeAny } from '../../proto/any-message.ts';
 import { typeUrls } from '../../proto/type-urls.ts';
 import {
+  alone,
   asBuffer,
   bytesTags,
   exchangeField,
@@ -102,11 +103,11 @@ const sotw: EcdsDialect = {
     return { kind: 'sotw', nonce, failure, version, names };
   },
   encodeOffer({ config }, nonce) {
-    return response('sotw', config.envelope.response, nonce)
+    return inShell('sotw', config.envelope.response, nonce)
       .message(responseFields.resources, writeAny({ typeUrl: ecdsTypeUrl, value: config.bytes }))
       .finish();
   },
-  encodeNotice: (push, _removedNames, nonce) => response('sotw', push.response, nonce).finish(),
+  encodeNotice: (push, _removedNames, nonce) => inShell('sotw', push.response, nonce).finish(),
   encodeVerdict({ nonce, version, names, failure, typeUrl = ecdsTypeUrl }) {
     const fields = sotwRequestFields;
     const writer = new MessageWriter();
@@ -146,7 +147,7 @@ const delta: EcdsDialect = {
   },
   encodeOffer({ config }, nonce) {
     const { envelope, bytes } = config;
-    const writer = response('delta', envelope.response, nonce);
+    const writer = inShell('delta', envelope.response, nonce);
     if (envelope.wrapper !== undefined) {
       const resource = new MessageWriter()
         .fields(envelope.wrapper.fields)
@@ -156,7 +157,7 @@ const delta: EcdsDialect = {
     return writer.finish();
   },
   encodeNotice(push, removedNames, nonce) {
-    const writer = response('delta', push.response, nonce);
+    const writer = inShell('delta', push.response, nonce);
     for (const name of removedNames) writer.text(responseFields.removed, name);
     return writer.finish();
   },
@@ -205,7 +206,8 @@ function decodeResponse(kind: StreamKind, message: Buffer): UpstreamPush {
     ...(kind === 'sotw' ? { any: readAny(content), wrapper: undefined } : readResource(content)),
     place: `resource ${index} of version ${version}`,
   }));
-  return { typeUrl, version, nonce, resources, removedNames, response: { kind, version, fields } };
+  const response = { kind, version, fields: alone(fields) };
+  return { typeUrl, version, nonce, resources, removedNames, response };
 }
 
 function readResource(content: Buffer): { readonly any: AnyMessage; readonly wrapper: ResourceShell } {
@@ -217,11 +219,11 @@ function readResource(content: Buffer): { readonly any: AnyMessage; readonly wra
     configs.push(field.bytes());
     return nothing;
   });
-  return { any: readAny(joined(configs) ?? nothing), wrapper: { name, fields } };
+  return { any: readAny(joined(configs) ?? nothing), wrapper: { name, fields: alone(fields) } };
 }
 
 /** Envoy keeps one form for its life, so a shell is always of the stream's own; of the other one its version is taken. */
-function response(kind: StreamKind, shell: ResponseShell, nonce: string): MessageWriter {
+function inShell(kind: StreamKind, shell: ResponseShell, nonce: string): MessageWriter {
   const writer = new MessageWriter();
   if (shell.kind === kind) writer.fields(shell.fields);
   else writer.text(responseFields.version, shell.version).text(responseFields.typeUrl, ecdsTypeUrl);

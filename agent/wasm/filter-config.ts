@@ -19,7 +19,7 @@ import {
 export type FilterKind = 'http' | 'network';
 
 /** What is read of it. */
-export interface WasmConfig {
+export interface FilterConfig {
   /** Of the plugin, for people; may be empty. */
   readonly name: string;
   /** What the config wants where the plugin cannot run: `failure_policy`, else the deprecated `fail_open`. */
@@ -78,8 +78,8 @@ const durationTags = { seconds: varintTag(durationFields.seconds), nanos: varint
 /** Of `PluginConfig.FailurePolicy`. */
 const failurePolicies = { unspecified: 0, failOpen: 3 } as const;
 
-/** Throws WireFormatError, also for what is broken in a message that is not looked at field by field. */
-export function readWasmConfig(filter: Buffer): WasmConfig {
+/** Throws WireFormatError. Messages in which there is nothing to read are not looked into. */
+export function readFilterConfig(filter: Buffer): FilterConfig {
   const plugin = messageIn(filter, filterFields.config);
   if (plugin === undefined) return { name: '', isFailOpen: false, vm: undefined };
   const cursor = new FieldCursor(plugin);
@@ -105,7 +105,7 @@ export interface FilterChange {
   readonly isDropped: (key: string) => boolean;
 }
 
-/** The filter with these changes. Throws WireFormatError where `readWasmConfig` would. */
+/** The filter with these changes. Throws WireFormatError where `readFilterConfig` would. */
 export function changedFilter(filter: Buffer, change: FilterChange): Buffer {
   const plugin = messageIn(filter, filterFields.config) ?? nothing;
   const vm = changedVm(messageIn(plugin, pluginFields.vmConfig) ?? nothing, change);
