@@ -16,6 +16,7 @@ import {
   type Effort,
   type Measurement,
   measureAckStorm,
+  measureFirstPushes,
   measureIdle,
   measureNeighbours,
   measureRelay,
@@ -76,6 +77,7 @@ export function stepsOf(
         measureRelay(load, subject, { sizeBytes, resourceBytes: resourceBytes(sizeBytes) }, effort),
       ),
     ),
+    step('first-pushes', null, (load, subject) => measureFirstPushes(load, subject, effort)),
     ...pushSizes
       .slice(-1)
       .map((sizeBytes) =>

@@ -14,6 +14,7 @@ const scenarioTitles: Readonly<Record<Scenario, string>> = {
   'ten-agents': 'Ten agents, quiet or after pushes of a size',
   settled: 'After pushes and a rest, by size of a push',
   relay: 'Relay, by size of a push',
+  'first-pushes': 'The first pushes of a process, 1 KB each',
   stall: 'Client stands still amid outstanding pushes, by size of a push',
   'ack-storm': 'ACKs without pause',
   ecds: 'Extension configs, by size of the module',

@@ -51,6 +51,12 @@ export const metricCatalog = {
     unit: 'ms',
     meaning: 'latency-p99 minus that of direct in the same round.',
   },
+  'first-pushes-latency': {
+    scenario: 'first-pushes',
+    unit: 'ms',
+    meaning:
+      'ACK sent to last byte of the next push of 1 KB, median of the first ones of a process, one by one as conversion-warm.',
+  },
   throughput: {
     scenario: 'relay',
     unit: 'MB/s',
@@ -175,6 +181,7 @@ export const scenarios = [
   'ten-agents',
   'settled',
   'relay',
+  'first-pushes',
   'stall',
   'ack-storm',
   'ecds',

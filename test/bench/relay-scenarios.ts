@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { LoadSide } from './load-side.ts';
 import type { MetricName } from './metric-catalog.ts';
 import { cpuSeconds, memoryUsage, peakRssMib } from './process-usage.ts';
-import { percentile } from './statistics.ts';
+import { median, percentile } from './statistics.ts';
 import type { AgentSubject, Subject } from './subject.ts';
 
 /** What one measurement found: several metrics of one subject at one size. */
@@ -96,6 +96,27 @@ export async function measureRelay(
             'peak-rss': peakRssMib(agent.pid),
           }),
     };
+  });
+}
+
+/**
+ * What any agent takes for so few and so small pushes, with code that has hardly run: as many as there are warm
+ * conversions, at their rhythm. No conversion can be faster.
+ */
+export async function measureFirstPushes(
+  load: LoadSide,
+  subject: Subject,
+  effort: Effort,
+): Promise<Measurement> {
+  const expected = await load.plan(quietPushBytes, 1);
+  return await load.withSubject(subject, async (agent) => {
+    await load.client.call('open', { target: load.target(agent), mode: load.mode, expected });
+    const latenciesMs: number[] = [];
+    for (let count = 0; count < effort.warmConversionCount; count += 1) {
+      const exchanged = await load.client.call('exchange', { count: 1, isChecked: false });
+      latenciesMs.push(...exchanged.latenciesMs);
+    }
+    return { 'first-pushes-latency': median(latenciesMs) };
   });
 }
 
