@@ -101,9 +101,12 @@ export class FieldCursor {
 
   /** The content of a field of bytes as text. Throws WireFormatError when it is not UTF-8. */
   text(): string {
-    const bytes = this.bytes();
-    if (!isUtf8(bytes)) throw new WireFormatError(`the text before byte ${this.#end} is not UTF-8`);
-    return bytes.toString('utf8');
+    const text = this.#message.toString('utf8', this.#valueStart, this.#end);
+    // What is no UTF-8 comes out as this, which may also be meant.
+    if (text.includes('\u{fffd}') && !isUtf8(this.bytes())) {
+      throw new WireFormatError(`the text before byte ${this.#end} is not UTF-8`);
+    }
+    return text;
   }
 
   /** A field of type `int32`, `enum` or `uint32` below 2^31: the lower 32 bits of the number, as every decoder takes them. */
@@ -198,56 +201,56 @@ export function messageIn(message: Buffer, field: number): Buffer | undefined {
 }
 
 /**
- * A message with some of its fields exchanged; all others stay to the byte. `exchange` gives what stands in the place of
- * a field: encoded fields, no bytes, or undefined where it stays. `added` follows at the end. Throws WireFormatError.
+ * A message without some of its fields; all others stay to the byte. `isDropped` is asked for each. Throws
+ * WireFormatError.
  */
-export function exchangeFields(
-  message: Buffer,
-  exchange: (tag: number, field: FieldCursor) => Buffer | undefined,
-  added?: () => Buffer | undefined,
-): Buffer {
+export function dropFields(message: Buffer, isDropped: (tag: number, field: FieldCursor) => boolean): Buffer {
   const cursor = new FieldCursor(message);
-  const parts: Buffer[] = [];
+  const kept: Buffer[] = [];
   let keptFrom = 0;
   for (let tag = cursor.next(); tag !== 0; tag = cursor.next()) {
-    const other = exchange(tag, cursor);
-    if (other === undefined) continue;
-    parts.push(message.subarray(keptFrom, cursor.start), other);
+    if (!isDropped(tag, cursor)) continue;
+    if (cursor.start > keptFrom) kept.push(message.subarray(keptFrom, cursor.start));
     keptFrom = cursor.end;
   }
-  parts.push(message.subarray(keptFrom));
-  const end = added?.();
-  if (end !== undefined) parts.push(end);
-  return Buffer.concat(parts);
+  if (keptFrom === 0) return message;
+  if (keptFrom < message.length) kept.push(message.subarray(keptFrom));
+  return kept.length === 1 && kept[0] !== undefined ? kept[0] : Buffer.concat(kept);
 }
 
 /**
- * A message with one field of bytes, of which there may be several, exchanged for one with this content; undefined takes
- * it out. It stands where the first one stood, or at the end. Throws WireFormatError.
+ * A message with one field of bytes, of which there may be several pieces, exchanged for one. `exchange` is given what all
+ * of them say, undefined where there is none, and gives the new content, or undefined to take it out. It stands where the
+ * first piece stood, or at the end. Throws WireFormatError.
  */
-export function exchangeField(message: Buffer, field: number, content: Uint8Array | undefined): Buffer {
+export function exchangeField(
+  message: Buffer,
+  field: number,
+  exchange: (content: Buffer | undefined) => Uint8Array | undefined,
+): Buffer {
   const wanted = bytesTag(field);
-  let due = content === undefined ? undefined : bytesField(field, content);
-  const take = (): Buffer | undefined => {
-    const taken = due;
-    due = undefined;
-    return taken;
-  };
-  return exchangeFields(message, (tag) => (tag === wanted ? (take() ?? nothing) : undefined), take);
+  const cursor = new FieldCursor(message);
+  const pieces: Buffer[] = [];
+  const kept: Uint8Array[] = [];
+  let keptFrom = 0;
+  for (let tag = cursor.next(); tag !== 0; tag = cursor.next()) {
+    if (tag !== wanted) continue;
+    pieces.push(cursor.bytes());
+    kept.push(message.subarray(keptFrom, cursor.start));
+    keptFrom = cursor.end;
+  }
+  const content = exchange(joined(pieces));
+  const rest = keptFrom === 0 ? message : message.subarray(keptFrom);
+  const encoded = content === undefined ? [] : [prefix(wanted, content.byteLength), content];
+  const [before, ...between] = kept;
+  return Buffer.concat(before === undefined ? [rest, ...encoded] : [before, ...encoded, ...between, rest]);
 }
-
-const nothing = Buffer.alloc(0);
 
 /** The same bytes in memory of their own. Small buffers share theirs with others, which they keep for as long as they are kept. */
 export function alone(bytes: Buffer): Buffer {
   const copy = Buffer.allocUnsafeSlow(bytes.length);
   bytes.copy(copy);
   return copy;
-}
-
-/** One encoded field of bytes. */
-export function bytesField(field: number, content: Uint8Array): Buffer {
-  return Buffer.concat([prefix(bytesTag(field), content.byteLength), content]);
 }
 
 /** Fields of one message in the order in which they are added; an empty value is written, an absent one is not added. */
@@ -294,8 +297,15 @@ export class MessageWriter {
 
 /** A tag and the number behind it: a length, or the value itself. */
 function prefix(tag: number, value: number): Buffer {
-  const octets = Buffer.allocUnsafe(2 * maxVarintBytes);
-  return octets.subarray(0, putVarint(octets, putVarint(octets, 0, tag), value));
+  const octets = Buffer.allocUnsafe(varintBytes(tag) + varintBytes(value));
+  putVarint(octets, putVarint(octets, 0, tag), value);
+  return octets;
+}
+
+function varintBytes(value: number): number {
+  let sizeBytes = 1;
+  for (let rest = value; rest >= 0x80; rest = Math.floor(rest / 0x80)) sizeBytes += 1;
+  return sizeBytes;
 }
 
 /** Gives the offset behind it. */

@@ -338,7 +338,7 @@ function encodeFallback(extension: ExtensionConfig, kind: FilterKind, action: Fa
 
 function withTypedConfig({ bytes }: ExtensionConfig, typedConfig: AnyMessage): Buffer {
   // Kept for as long as Envoy runs it.
-  return alone(exchangeField(bytes, configFields.typedConfig, writeAny(typedConfig).finish()));
+  return alone(exchangeField(bytes, configFields.typedConfig, () => writeAny(typedConfig).finish()));
 }
 
 function refuseWithFallback(

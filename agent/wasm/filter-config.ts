@@ -6,8 +6,8 @@
 import {
   bytesTag,
   bytesTags,
+  dropFields,
   exchangeField,
-  exchangeFields,
   FieldCursor,
   joined,
   MessageWriter,
@@ -107,27 +107,28 @@ export interface FilterChange {
 
 /** The filter with these changes. Throws WireFormatError where `readFilterConfig` would. */
 export function changedFilter(filter: Buffer, change: FilterChange): Buffer {
-  const plugin = messageIn(filter, filterFields.config) ?? nothing;
-  const vm = changedVm(messageIn(plugin, pluginFields.vmConfig) ?? nothing, change);
-  return exchangeField(filter, filterFields.config, exchangeField(plugin, pluginFields.vmConfig, vm));
+  return exchangeField(filter, filterFields.config, (plugin = nothing) =>
+    exchangeField(plugin, pluginFields.vmConfig, (vm = nothing) => changedVm(vm, change)),
+  );
 }
 
 function changedVm(vm: Buffer, { codePath, isDropped }: FilterChange): Buffer {
-  const environment = messageIn(vm, vmFields.environment);
-  const cleaned =
-    environment === undefined
-      ? vm
-      : exchangeField(vm, vmFields.environment, withoutVariables(environment, isDropped));
+  const cleaned = exchangeField(
+    vm,
+    vmFields.environment,
+    (environment) => environment && withoutVariables(environment, isDropped),
+  );
   if (codePath === undefined) return cleaned;
   const local = new MessageWriter().text(dataFields.filename, codePath);
   const code = new MessageWriter().message(codeFields.local, local);
-  return exchangeField(cleaned, vmFields.code, code.finish());
+  return exchangeField(cleaned, vmFields.code, () => code.finish());
 }
 
 /** Undefined when nothing is left. */
 function withoutVariables(environment: Buffer, isDropped: (key: string) => boolean): Buffer | undefined {
-  const kept = exchangeFields(environment, (tag, field) =>
-    tag === environmentTags.keyValues && isDropped(readEntry(field.bytes()).key) ? nothing : undefined,
+  const kept = dropFields(
+    environment,
+    (tag, field) => tag === environmentTags.keyValues && isDropped(readEntry(field.bytes()).key),
   );
   return kept.length === 0 ? undefined : kept;
 }

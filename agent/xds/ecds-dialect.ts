@@ -4,8 +4,8 @@ import {
   alone,
   asBuffer,
   bytesTags,
+  dropFields,
   exchangeField,
-  exchangeFields,
   FieldCursor,
   joined,
   MessageWriter,
@@ -120,12 +120,9 @@ const sotw: EcdsDialect = {
     const version = latest?.version;
     const message = asBuffer(request);
     const versioned =
-      version === undefined
-        ? message
-        : exchangeField(message, fields.version, version === '' ? undefined : Buffer.from(version));
-    const nonce = latest?.nonce ?? '';
-    const unanswered = exchangeField(versioned, fields.failure, undefined);
-    return exchangeField(unanswered, fields.nonce, nonce === '' ? undefined : Buffer.from(nonce));
+      version === undefined ? message : exchangeField(message, fields.version, () => textContent(version));
+    const unanswered = exchangeField(versioned, fields.failure, () => undefined);
+    return exchangeField(unanswered, fields.nonce, () => textContent(latest?.nonce ?? ''));
   },
 };
 
@@ -164,8 +161,8 @@ const delta: EcdsDialect = {
   encodeVerdict: ({ nonce, failure, typeUrl = ecdsTypeUrl }) =>
     writeAnswer(new MessageWriter(), deltaRequestFields, { typeUrl, nonce, failure }),
   encodeSubscription(request) {
-    const unanswered = exchangeField(asBuffer(request), deltaRequestFields.failure, undefined);
-    return exchangeField(unanswered, deltaRequestFields.nonce, undefined);
+    const tags = deltaRequestTags;
+    return dropFields(asBuffer(request), (tag) => tag === tags.failure || tag === tags.nonce);
   },
 };
 
@@ -179,27 +176,27 @@ function decodeResponse(kind: StreamKind, message: Buffer): UpstreamPush {
   let nonce = '';
   const contents: Buffer[] = [];
   const removedNames: string[] = [];
-  const fields = exchangeFields(message, (tag, field) => {
+  const fields = dropFields(message, (tag, field) => {
     switch (tag) {
       case responseTags.resources:
         contents.push(field.bytes());
-        return nothing;
+        return true;
       case responseTags.nonce:
         nonce = field.text();
-        return nothing;
+        return true;
       case responseTags.removed:
         // State of the world has another field of this number.
-        if (kind === 'sotw') return undefined;
+        if (kind === 'sotw') return false;
         removedNames.push(field.text());
-        return nothing;
+        return true;
       case responseTags.version:
         version = field.text();
-        return undefined;
+        return false;
       case responseTags.typeUrl:
         typeUrl = field.text();
-        return undefined;
+        return false;
       default:
-        return undefined;
+        return false;
     }
   });
   const resources = contents.map((content, index) => ({
@@ -213,13 +210,17 @@ function decodeResponse(kind: StreamKind, message: Buffer): UpstreamPush {
 function readResource(content: Buffer): { readonly any: AnyMessage; readonly wrapper: ResourceShell } {
   let name = '';
   const configs: Buffer[] = [];
-  const fields = exchangeFields(content, (tag, field) => {
+  const fields = dropFields(content, (tag, field) => {
     if (tag === resourceTags.name) name = field.text();
-    if (tag !== resourceTags.config) return undefined;
-    configs.push(field.bytes());
-    return nothing;
+    if (tag === resourceTags.config) configs.push(field.bytes());
+    return tag === resourceTags.config;
   });
   return { any: readAny(joined(configs) ?? nothing), wrapper: { name, fields: alone(fields) } };
+}
+
+/** Undefined for no text: an absent field says the same. */
+function textContent(text: string): Buffer | undefined {
+  return text === '' ? undefined : Buffer.from(text);
 }
 
 /** Envoy keeps one form for its life, so a shell is always of the stream's own; of the other one its version is taken. */

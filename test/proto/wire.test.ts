@@ -2,10 +2,9 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import {
-  bytesField,
   bytesTag,
+  dropFields,
   exchangeField,
-  exchangeFields,
   FieldCursor,
   MessageWriter,
   messageIn,
@@ -79,8 +78,9 @@ describe('what is no message', () => {
     });
   }
 
-  test('text that is not UTF-8 is refused', () => {
+  test('text that is not UTF-8 is refused, and what stands for such is text', () => {
     assert.throws(() => firstField(hex('0a 01 ff')).text(), /not UTF-8/);
+    assert.equal(firstField(new MessageWriter().text(1, 'a\u{fffd}').finish()).text(), 'a\u{fffd}');
   });
 });
 
@@ -103,42 +103,75 @@ describe('exchanging fields', () => {
   const message = hex('0a 01 61 10 05 0a 01 62 1a 01 63');
 
   test('puts the new one where the first old one stood', () => {
-    assert.deepEqual(exchangeField(message, 1, Buffer.from('xy')), hex('0a 02 78 79 10 05 1a 01 63'));
+    assert.deepEqual(
+      exchangeField(message, 1, () => Buffer.from('xy')),
+      hex('0a 02 78 79 10 05 1a 01 63'),
+    );
   });
 
   test('puts a new one at the end', () => {
-    assert.deepEqual(exchangeField(message, 4, Buffer.from('x')), Buffer.concat([message, hex('22 01 78')]));
+    assert.deepEqual(
+      exchangeField(message, 4, () => Buffer.from('x')),
+      Buffer.concat([message, hex('22 01 78')]),
+    );
   });
 
   test('takes out', () => {
-    assert.deepEqual(exchangeField(message, 1, undefined), hex('10 05 1a 01 63'));
-    assert.deepEqual(exchangeField(message, 4, undefined), message);
+    assert.deepEqual(
+      exchangeField(message, 1, () => undefined),
+      hex('10 05 1a 01 63'),
+    );
+    assert.deepEqual(
+      exchangeField(message, 4, () => undefined),
+      message,
+    );
   });
 
   test('leaves a number of the same field', () => {
-    assert.deepEqual(exchangeField(message, 2, undefined), message);
-  });
-
-  test('shows each field', () => {
-    const tags: number[] = [];
     assert.deepEqual(
-      exchangeFields(message, (tag) => {
-        tags.push(tag);
-        return undefined;
-      }),
+      exchangeField(message, 2, () => undefined),
       message,
     );
+  });
+
+  test('shows what all pieces say', () => {
+    const seen: unknown[] = [];
+    for (const field of [1, 4]) {
+      exchangeField(message, field, (content) => {
+        seen.push(content);
+        return content;
+      });
+    }
+    assert.deepEqual(seen, [Buffer.from('ab'), undefined]);
+  });
+
+  test('drops those that are to go, in any place, and shows each', () => {
+    const tags: number[] = [];
+    const drop = (...dropped: readonly number[]): Buffer =>
+      dropFields(message, (tag) => {
+        tags.push(tag);
+        return dropped.includes(tag);
+      });
+    assert.deepEqual(drop(), message);
     assert.deepEqual(tags, [bytesTag(1), varintTag(2), bytesTag(1), bytesTag(3)]);
+    assert.deepEqual(drop(bytesTag(1)), hex('10 05 1a 01 63'));
+    assert.deepEqual(drop(varintTag(2)), hex('0a 01 61 0a 01 62 1a 01 63'));
+    assert.deepEqual(drop(bytesTag(3)), hex('0a 01 61 10 05 0a 01 62'));
+    assert.deepEqual(drop(bytesTag(1), varintTag(2), bytesTag(3)), Buffer.alloc(0));
   });
 
   test('refuses what is no message, whatever is exchanged', () => {
-    assert.throws(() => exchangeField(hex('0a 01 61 12'), 1, undefined), WireFormatError);
+    assert.throws(() => exchangeField(hex('0a 01 61 12'), 1, () => undefined), WireFormatError);
   });
 
   test('a hundred thousand pieces of one field take no time to speak of', () => {
     // Joining them one by one would move 5 GB.
-    const many = Buffer.concat(Array.from({ length: 100_000 }, () => bytesField(1, Buffer.from('a'))));
+    const one = new MessageWriter().text(1, 'a').finish();
+    const many = Buffer.concat(Array.from({ length: 100_000 }, () => one));
     assert.equal(messageIn(many, 1)?.length, 100_000);
-    assert.deepEqual(exchangeField(many, 1, Buffer.from('b')), bytesField(1, Buffer.from('b')));
+    assert.deepEqual(
+      exchangeField(many, 1, () => Buffer.from('a')),
+      one,
+    );
   });
 });
