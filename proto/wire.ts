@@ -30,7 +30,7 @@ export function varintTag(field: number): number {
   return field * 8 + wireTypes.varint;
 }
 
-/** The same bytes as a Buffer. */
+/** The same bytes as a Buffer, not copied. */
 export function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
@@ -246,7 +246,7 @@ export function exchangeField(
   return Buffer.concat(before === undefined ? [rest, ...encoded] : [before, ...encoded, ...between, rest]);
 }
 
-/** The same bytes in memory of their own. Small buffers share theirs with others, which they keep for as long as they are kept. */
+/** A copy that keeps nothing else in memory: small buffers share theirs with others. */
 export function alone(bytes: Buffer): Buffer {
   const copy = Buffer.allocUnsafeSlow(bytes.length);
   bytes.copy(copy);
@@ -283,7 +283,7 @@ export class MessageWriter {
     return this.#add(encoded);
   }
 
-  /** The whole message, in memory of its own. */
+  /** The whole message, copied together. */
   finish(): Buffer {
     return Buffer.concat(this.#parts, this.#sizeBytes);
   }

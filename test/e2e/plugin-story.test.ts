@@ -63,6 +63,23 @@ for (const mode of modes) {
       });
     }
 
+    test('a filter in JSON form, as an EnvoyFilter may give it, guards as one in binary form', async (t) => {
+      const gateway = await Gateway.start(t, { mode });
+      const { path } = await buildPlugin();
+      const image = { repository: 'wasm/basic_auth', tag: 'json', layout: 'compat', wasm: path } as const;
+      const { url } = await gateway.registry.pushImage(image);
+      for (const typedStruct of ['udpa', 'xds'] as const) {
+        const plugin = wasmPlugin({ name: typedStruct, url, pluginConfig: basicAuthConfig, typedStruct });
+        const { version } = gateway.apply([plugin]);
+        await gateway.until('/productpage', 401);
+        assert.equal(await gateway.status('/productpage', { authorization: goodCredentials }), 200);
+        await gateway.controlPlane.waitForAck('ecds', { version });
+        gateway.apply([]);
+        await gateway.until('/productpage', 200);
+      }
+      assert.equal(gateway.controlPlane.counter('pilot_total_xds_rejects', 'ecds'), 0);
+    });
+
     test('a plugin comes to life when its image appears, with no change at istiod', async (t) => {
       const gateway = await Gateway.start(t, { mode });
       const { path } = await buildPlugin();

@@ -1,4 +1,4 @@
-/** Extension configs for tests, made with the product's codec; the captures check that codec against real bytes. */
+/** Extension configs for tests, made by a protobuf runtime that shares nothing with the product's own readers. */
 import { create } from '@bufbuild/protobuf';
 import { type Any, anyPack, StringValueSchema, StructSchema } from '@bufbuild/protobuf/wkt';
 import { TypedExtensionConfigSchema } from '../../../proto/gen/envoy/config/core/v3/extension_pb.js';
