@@ -11,9 +11,10 @@ export function displayUrl(url: string): string {
   const withoutQuery = url.replace(/[?#].*$/s, '');
   // Where the user info ends is only sure in a good URL; in a bad one all up to the last "@" may be secret.
   const isSure = URL.canParse(url) && /^[a-z][a-z0-9+.-]*:\/\//i.test(url);
+  // A digest stands at the end; a host may be named like the start of one.
   const userInfo = isSure
-    ? /^([a-z][a-z0-9+.-]*:\/\/)[^/]*@(?!sha\d+:)/i
-    : /^([a-z][a-z0-9+.-]*:\/\/)?.*@(?!sha\d+:)/is;
+    ? /^([a-z][a-z0-9+.-]*:\/\/)[^/]*@(?!sha\d+:[^/@]*$)/i
+    : /^([a-z][a-z0-9+.-]*:\/\/)?.*@(?!sha\d+:[^/@]*$)/is;
   const withoutUser = withoutQuery.replace(userInfo, '$1');
   return withoutUser.replaceAll(controlCharacters, '\u{fffd}');
 }
