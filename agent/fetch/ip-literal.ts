@@ -64,31 +64,30 @@ export function ipFamily(canonical: string): 'ipv4' | 'ipv6' {
   return isIPv4(canonical) ? 'ipv4' : 'ipv6';
 }
 
-/** Addresses that are asked for by family. */
+/** Addresses; a range of IPv6 may have IPv4 in it (`::/0`). */
 export interface AddressSet {
   check(ip: string, family: 'ipv4' | 'ipv6'): boolean;
 }
 
 /**
- * A set of addresses from CIDR texts that are known to be good. Node's lists take longer to fill than to ask: that of a
- * family is filled when it is asked first.
+ * A set of addresses from CIDR texts that are known to be good. Node's lists take longer to fill than to ask: it is filled
+ * when it is asked first.
  */
 export function addressSet(cidrs: readonly string[]): AddressSet {
-  const lists = new Map<'ipv4' | 'ipv6', BlockList>();
+  let list: BlockList | undefined;
   return {
     check(ip, family) {
-      const list = lists.get(family) ?? blockList(cidrs, family);
-      lists.set(family, list);
+      list ??= blockList(cidrs);
       return list.check(ip, family);
     },
   };
 }
 
-function blockList(cidrs: readonly string[], family: 'ipv4' | 'ipv6'): BlockList {
+function blockList(cidrs: readonly string[]): BlockList {
   const list = new BlockList();
   for (const cidr of cidrs) {
     const [network = '', prefix] = cidr.split('/');
-    if (ipFamily(network) === family) list.addSubnet(network, Number(prefix), family);
+    list.addSubnet(network, Number(prefix), ipFamily(network));
   }
   return list;
 }

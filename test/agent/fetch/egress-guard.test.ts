@@ -92,6 +92,12 @@ describe('the egress guard', () => {
       );
     });
   }
+  for (const cidr of ['::/0', '::ffff:0:0/90', '0.0.0.0/0']) {
+    it(`refuses IPv4 addresses by ${cidr}, which has them in it`, () => {
+      const all = new EgressGuard({ blockedCidrs: [cidr] });
+      assert.match(all.refusal('8.8.8.8')?.message ?? '', /is in blocked CIDR range/);
+    });
+  }
   for (const address of [
     '127.0.0.1',
     '::1',
