@@ -6,9 +6,9 @@ let loaded: typeof JsonFilters | undefined;
 /** Part of the type URLs of both kinds of TypedStruct. */
 const structTypePart = '.TypedStruct';
 
-/** True when a message may hold a filter in protobuf's JSON form and what reads those is not loaded. */
-export function areJsonFiltersNeeded(message: Uint8Array): boolean {
-  return loaded === undefined && asBuffer(message).includes(structTypePart);
+/** True when a response may hold a filter in protobuf's JSON form and what reads those is not loaded. */
+export function areJsonFiltersNeeded(response: Uint8Array): boolean {
+  return loaded === undefined && asBuffer(response).includes(structTypePart);
 }
 
 /**

@@ -5,10 +5,10 @@ import type { PluginRollouts } from '../wasm/plugin-rollouts.ts';
 import { grpcCode } from './grpc-status.ts';
 import type { InterceptedStream, InterceptorFactory, StreamInterceptor } from './interceptor.ts';
 
-/** A message for the session, and how it takes it. */
+/** A message that the session has not taken yet. */
 interface Waiting {
-  readonly message: Uint8Array;
   readonly give: (session: StreamInterceptor) => void;
+  readonly needsJsonFilters: boolean;
 }
 
 /**
@@ -48,16 +48,18 @@ class LazyInterceptor implements StreamInterceptor {
   }
 
   onResponse(message: Uint8Array): void {
-    this.#hand(message, (session) => session.onResponse(message));
+    const needsJsonFilters = areJsonFiltersNeeded(message);
+    this.#hand({ give: (session) => session.onResponse(message), needsJsonFilters });
   }
 
   onRequest(message: Uint8Array): void {
-    this.#hand(message, (session) => session.onRequest(message));
+    this.#hand({ give: (session) => session.onRequest(message), needsJsonFilters: false });
   }
 
   onListenerRequest(message: Uint8Array): void {
     // Before the first ECDS message nothing can be wrong with an extension config.
-    if (this.#session !== undefined) this.#hand(message, (session) => session.onListenerRequest?.(message));
+    if (this.#session === undefined) return;
+    this.#hand({ give: (session) => session.onListenerRequest?.(message), needsJsonFilters: false });
   }
 
   close(): void {
@@ -66,14 +68,14 @@ class LazyInterceptor implements StreamInterceptor {
     this.#session?.close();
   }
 
-  #hand(message: Uint8Array, give: Waiting['give']): void {
+  #hand(message: Waiting): void {
     if (this.#isClosed) return;
     const isFirst = this.#waiting.length === 0;
-    if (isFirst && this.#session !== undefined && !areJsonFiltersNeeded(message)) {
-      give(this.#session);
+    if (isFirst && this.#session !== undefined && !message.needsJsonFilters) {
+      message.give(this.#session);
       return;
     }
-    this.#waiting.push({ message, give });
+    this.#waiting.push(message);
     if (isFirst) void this.#giveWaiting();
   }
 
@@ -84,7 +86,7 @@ class LazyInterceptor implements StreamInterceptor {
       if (this.#isClosed) return;
       this.#session ??= create?.();
       for (let first = this.#waiting[0]; first !== undefined; first = this.#waiting[0]) {
-        if (areJsonFiltersNeeded(first.message)) await loadJsonFilters();
+        if (first.needsJsonFilters) await loadJsonFilters();
         if (this.#isClosed || this.#session === undefined) return;
         first.give(this.#session);
         this.#waiting.shift();
