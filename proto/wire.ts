@@ -35,6 +35,9 @@ export function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
+/** A message without fields. */
+export const noBytes: Buffer = Buffer.alloc(0);
+
 /** Walks over the fields of one message. Nothing is copied, and nothing kept but a few numbers. */
 export class FieldCursor {
   readonly #message: Buffer;

@@ -104,12 +104,13 @@ export function planExtensionConfig(resource: AnyMessage): ExtensionPlan {
   if (resource.typeUrl !== typeUrls.extensionConfig) {
     return refuse('', `resource has type ${resource.typeUrl}, expected ${typeUrls.extensionConfig}`);
   }
+  const bytes = asBuffer(resource.value);
   let config: ExtensionConfig;
   try {
-    config = readExtensionConfig(asBuffer(resource.value));
+    config = readExtensionConfig(bytes);
   } catch (error) {
     const reason = `extension config does not decode: ${describeError(error)}`;
-    return refuse(nameAtStart(resource.value), reason);
+    return refuse(nameAtStart(bytes), reason);
   }
   const { name, typedConfig } = config;
   // Envoy refuses it too (extension.proto, min_len 1), but only after the module was fetched.
@@ -118,7 +119,7 @@ export function planExtensionConfig(resource: AnyMessage): ExtensionPlan {
   const filter = readFilter(typedConfig);
   switch (filter.kind) {
     case 'other':
-      return { kind: 'as-is', name, bytes: resource.value, holdsWasm: namesWasm(typedConfig) };
+      return { kind: 'as-is', name, bytes, holdsWasm: namesWasm(typedConfig) };
     case 'broken':
       return refuseWithFallback(config, filter.filterKind, 'deny', filter.reason, 'unmarshal_failure');
     case 'wasm':
@@ -149,23 +150,18 @@ function namesWasm({ typeUrl, value }: AnyMessage): boolean {
   return typeUrl.includes(wasmTypePart) || asBuffer(value).includes(wasmTypePart);
 }
 
-/** Tag of `TypedExtensionConfig.name`: field 1, length-delimited. */
-const nameTag = 0x0a;
+/** No name has 16 KiB. */
+const maxNameBytes = 16 * 1024 - 1;
 
 /**
  * The name of a config that does not decode, where it comes first, as every encoder writes it: whatever is broken
  * after it, it tells whose update this was. Empty when it is not there whole.
  */
-function nameAtStart(bytes: Uint8Array): string {
-  const [tag, low = 0, high = 0] = bytes;
-  // A length of up to two bytes: no name has 16 KiB.
-  const lengthBytes = low < 0x80 ? 1 : 2;
-  if (tag !== nameTag || (lengthBytes === 2 && high >= 0x80)) return '';
-  const start = 1 + lengthBytes;
-  const end = start + (lengthBytes === 1 ? low : low - 0x80 + high * 0x80);
-  if (end > bytes.byteLength) return '';
+function nameAtStart(bytes: Buffer): string {
+  const cursor = new FieldCursor(bytes);
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(start, end));
+    const isName = cursor.next() === configTags.name && cursor.bytes().length <= maxNameBytes;
+    return isName ? cursor.text() : '';
   } catch {
     return '';
   }

@@ -12,6 +12,7 @@ import {
   joined,
   MessageWriter,
   messageIn,
+  noBytes,
   varintTag,
 } from '../../proto/wire.ts';
 
@@ -52,7 +53,7 @@ export interface HttpUri {
 const filterFields = { config: 1 } as const;
 const pluginFields = { name: 1, vmConfig: 3, failOpen: 5, failurePolicy: 7 } as const;
 const vmFields = { runtime: 2, code: 3, environment: 7 } as const;
-const environmentFields = { hostKeys: 1, keyValues: 2 } as const;
+const environmentFields = { keyValues: 2 } as const;
 const entryFields = { key: 1, value: 2 } as const;
 const codeFields = { local: 1, remote: 2 } as const;
 const dataFields = { filename: 1, bytes: 2, string: 3, environment: 4 } as const;
@@ -107,8 +108,8 @@ export interface FilterChange {
 
 /** The filter with these changes. Throws WireFormatError where `readFilterConfig` would. */
 export function changedFilter(filter: Buffer, change: FilterChange): Buffer {
-  return exchangeField(filter, filterFields.config, (plugin = nothing) =>
-    exchangeField(plugin, pluginFields.vmConfig, (vm = nothing) => changedVm(vm, change)),
+  return exchangeField(filter, filterFields.config, (plugin = noBytes) =>
+    exchangeField(plugin, pluginFields.vmConfig, (vm = noBytes) => changedVm(vm, change)),
   );
 }
 
@@ -133,8 +134,6 @@ function withoutVariables(environment: Buffer, isDropped: (key: string) => boole
   return kept.length === 0 ? undefined : kept;
 }
 
-const nothing = Buffer.alloc(0);
-
 function readVm(vm: Buffer): VmConfig {
   const cursor = new FieldCursor(vm);
   let runtime = '';
@@ -148,7 +147,7 @@ function readVm(vm: Buffer): VmConfig {
   return {
     runtime,
     code: readJoined(code, readCode),
-    environment: readEnvironment(joined(environment) ?? nothing),
+    environment: readEnvironment(joined(environment) ?? noBytes),
   };
 }
 

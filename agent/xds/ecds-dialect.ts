@@ -9,6 +9,7 @@ import {
   FieldCursor,
   joined,
   MessageWriter,
+  noBytes,
 } from '../../proto/wire.ts';
 import type { PushedResource } from '../wasm/pushed-resources.ts';
 import type { Offer, ResourceShell, ResponseShell } from '../wasm/rollout.ts';
@@ -18,7 +19,6 @@ import type { StreamKind } from './interceptor.ts';
 /** A response of istiod, the same for both forms of the protocol. */
 export interface UpstreamPush {
   readonly typeUrl: string;
-  readonly version: string;
   readonly nonce: string;
   readonly resources: readonly PushedResource[];
   /** Delta only. */
@@ -83,8 +83,6 @@ const resourceTags = bytesTags(resourceFields);
 const sotwRequestTags = bytesTags(sotwRequestFields);
 const deltaRequestTags = bytesTags(deltaRequestFields);
 const statusTags = bytesTags(statusFields);
-
-const nothing = Buffer.alloc(0);
 
 const sotw: EcdsDialect = {
   decodeResponse: (bytes) => decodeResponse('sotw', asBuffer(bytes)),
@@ -204,7 +202,7 @@ function decodeResponse(kind: StreamKind, message: Buffer): UpstreamPush {
     place: `resource ${index} of version ${version}`,
   }));
   const response = { kind, version, fields: alone(fields) };
-  return { typeUrl, version, nonce, resources, removedNames, response };
+  return { typeUrl, nonce, resources, removedNames, response };
 }
 
 function readResource(content: Buffer): { readonly any: AnyMessage; readonly wrapper: ResourceShell } {
@@ -215,7 +213,7 @@ function readResource(content: Buffer): { readonly any: AnyMessage; readonly wra
     if (tag === resourceTags.config) configs.push(field.bytes());
     return tag === resourceTags.config;
   });
-  return { any: readAny(joined(configs) ?? nothing), wrapper: { name, fields: alone(fields) } };
+  return { any: readAny(joined(configs) ?? noBytes), wrapper: { name, fields: alone(fields) } };
 }
 
 /** Undefined for no text: an absent field says the same. */

@@ -146,7 +146,7 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
     }
     // A notice speaks of one response only: a refused one must not spoil the verdicts after it.
     this.#outcomes.forgetSettledNotices();
-    this.#latest = { nonce: push.nonce, version: push.version, verdict: 'none' };
+    this.#latest = { nonce: push.nonce, version: push.response.version, verdict: 'none' };
     this.#isHoldingVerdict = true;
     const taken = this.#rollouts.push(push.response, push.resources);
     const { names, nameless, start } = taken;
@@ -162,7 +162,7 @@ export class EcdsSession implements StreamInterceptor, RolloutStream {
       this.#outcomes.settle(place, notice, reason);
     }
     const resources = names.length + nameless.length;
-    this.#log.debug('ECDS push', { id: this.#stream.id, version: push.version, resources });
+    this.#log.debug('ECDS push', { id: this.#stream.id, version: push.response.version, resources });
     start();
     // Nobody would ever take them back: nothing is fetched for them, and they decide no verdict.
     for (const name of this.#subscription.unwanted(names)) this.#forget(name);

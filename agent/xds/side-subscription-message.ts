@@ -1,5 +1,5 @@
-import { isUtf8 } from 'node:buffer';
-import { MessageWriter, readFields, WireFormatError } from '../../proto/wire.ts';
+import { readAny } from '../../proto/any-message.ts';
+import { bytesTag, FieldCursor, MessageWriter, messageIn, noBytes } from '../../proto/wire.ts';
 import { grpcCode } from './grpc-status.ts';
 import type { StreamKind } from './interceptor.ts';
 
@@ -36,10 +36,11 @@ const requestFields = {
   sotw: { version: 1, typeUrl: 4, nonce: 5, failure: 6 },
   delta: { version: undefined, typeUrl: 2, nonce: 6, failure: 7 },
 } as const;
-const responseFields = {
-  sotw: { version: 1, resource: 2, nonce: 5 },
-  delta: { version: undefined, resource: 2, nonce: 5 },
+const responseTags = {
+  sotw: { version: bytesTag(1), resource: bytesTag(2), nonce: bytesTag(5) },
+  delta: { version: undefined, resource: bytesTag(2), nonce: bytesTag(5) },
 } as const;
+const wrappedResourceField = 2;
 
 /** Without node and names, as the stock agent sends it: istiod takes that for everything of the type. */
 export function encodeSideRequest(kind: StreamKind, request: SideRequest): Buffer {
@@ -58,43 +59,22 @@ export function encodeSideRequest(kind: StreamKind, request: SideRequest): Buffe
 
 /** The parts of a response. Throws WireFormatError. Its `value` is a part of `message`. */
 export function decodeSideResponse(kind: StreamKind, message: Buffer): SideResponse {
-  const fields = responseFields[kind];
+  const tags = responseTags[kind];
+  const cursor = new FieldCursor(message);
   let version = '';
   let nonce = '';
   let resource: SideResponse['resource'];
-  for (const field of readFields(message)) {
-    if (field.kind !== 'bytes') continue;
-    if (field.number === fields.version) version = readText(field.value);
-    else if (field.number === fields.nonce) nonce = readText(field.value);
-    else if (field.number === fields.resource) resource ??= readResource(kind, field.value);
+  for (let tag = cursor.next(); tag !== 0; tag = cursor.next()) {
+    if (tag === tags.version) version = cursor.text();
+    else if (tag === tags.nonce) nonce = cursor.text();
+    else if (tag === tags.resource) resource ??= readResource(kind, cursor.bytes());
   }
   return { version, nonce, resource };
 }
 
 /** Delta wraps each resource with its name. */
-function readResource(kind: StreamKind, bytes: Buffer): { typeUrl: string; value: Buffer } {
-  if (kind === 'sotw') return readAny(bytes);
-  let any: Buffer = Buffer.alloc(0);
-  for (const field of readFields(bytes)) {
-    if (field.number === 2 && field.kind === 'bytes') any = field.value;
-  }
-  return readAny(any);
-}
-
-function readAny(bytes: Buffer): { typeUrl: string; value: Buffer } {
-  let typeUrl = '';
-  let value: Buffer = Buffer.alloc(0);
-  for (const field of readFields(bytes)) {
-    if (field.kind !== 'bytes') continue;
-    if (field.number === 1) typeUrl = readText(field.value);
-    else if (field.number === 2) value = field.value;
-  }
-  return { typeUrl, value };
-}
-
-function readText(bytes: Buffer): string {
-  if (!isUtf8(bytes)) throw new WireFormatError('a text of the message is not UTF-8');
-  return bytes.toString('utf8');
+function readResource(kind: StreamKind, bytes: Buffer): SideResponse['resource'] {
+  return readAny(kind === 'sotw' ? bytes : (messageIn(bytes, wrappedResourceField) ?? noBytes));
 }
 
 function cut(text: string): string {

@@ -1,3 +1,4 @@
+import { asBuffer } from '../../proto/wire.ts';
 import { describeError, type Logger } from '../log.ts';
 import { grpcCode } from './grpc-status.ts';
 import type { InterceptedStream, InterceptorFactory, StreamInterceptor } from './interceptor.ts';
@@ -88,8 +89,4 @@ class SideSubscription implements StreamInterceptor {
     const { typeUrl } = this.#options;
     this.#stream.sendUpstream(encodeSideRequest(this.#stream.kind, { typeUrl, ...content }));
   }
-}
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
